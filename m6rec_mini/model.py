@@ -1,0 +1,143 @@
+"""M6RecMini: encoders, fusion and decoder as one module, and how it reads histories.
+
+The path of the data: `Content` → tokens per modality (encoders) → one vector per item (fusion) →
+states of a history (decoder) → scores. Encoders are pretrained and then frozen, so their tokens
+are computed once per catalogue; fusion runs again at every training step, since its vectors are
+at once what the decoder reads and what the softmax compares with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from m6rec_mini.catalog import History
+from m6rec_mini.content import Content, Shapes
+from m6rec_mini.decoder import DecoderConfig, GenerativeDecoder, gap_buckets
+from m6rec_mini.encoders import EncoderConfig, ItemEncoder
+from m6rec_mini.fusion import Concatenation, CrossModalFusion, FusionConfig, hide_modalities
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of all parts; the decoder's width is the fusion's."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+    def __post_init__(self) -> None:
+        if self.fusion.dim != self.decoder.dim:
+            raise ValueError(
+                f"fusion makes vectors of width {self.fusion.dim}, the decoder reads width {self.decoder.dim}: "
+                "set both to the same"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Histories side by side, oldest event first, padded at the end; `lengths` says how long each is."""
+
+    items: Int64[Tensor, "batch events"]
+    actions: Int64[Tensor, "batch events"]
+    gaps: Int64[Tensor, "batch events"]
+    lengths: Int64[Tensor, " batch"]
+
+    @classmethod
+    def of(cls, histories: Sequence[History], device: torch.device | str = "cpu") -> Batch:
+        """Pad histories to the longest."""
+        lengths = torch.tensor([len(h) for h in histories], dtype=torch.long)
+        width = int(lengths.max()) if len(histories) else 0
+        columns = np.zeros((3, len(histories), width), np.int64)
+        for row, history in enumerate(histories):
+            columns[:, row, : len(history)] = history.items, history.actions, history.times
+        items, actions, times = torch.from_numpy(columns).to(device)
+        return cls(items, actions, gap_buckets(times), lengths.to(device))
+
+    @property
+    def real(self) -> Bool[Tensor, "batch events"]:
+        """True where there is an event, False where there is padding."""
+        return torch.arange(self.items.shape[1], device=self.items.device) < self.lengths[:, None]
+
+    @property
+    def but_last(self) -> Batch:
+        """Without the last column: what is read when every event is to be predicted."""
+        return Batch(self.items[:, :-1], self.actions[:, :-1], self.gaps[:, :-1], (self.lengths - 1).clamp(min=0))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same change to every tensor, such as a choice of rows or a move to a device."""
+        return Batch(change(self.items), change(self.actions), change(self.gaps), change(self.lengths))
+
+
+class M6RecMini(nn.Module):
+    """The whole network. What it knows about a particular catalogue is in the tensors it is given."""
+
+    def __init__(self, config: ModelConfig, shapes: Shapes) -> None:
+        super().__init__()
+        self.config = config
+        self.encoders = ItemEncoder(config.encoder, shapes)
+        self.fusion = (
+            CrossModalFusion(config.fusion, self.encoders.dim)
+            if config.fusion.kind == "attention"
+            else Concatenation(config.fusion, self.encoders.dim, self.encoders.tokens)
+        )
+        self.decoder = GenerativeDecoder(config.decoder)
+
+    def item_vectors(
+        self, tokens: Float[Tensor, "items tokens token_dim"], present: Bool[Tensor, "items tokens"]
+    ) -> Float[Tensor, "items dim"]:
+        """Fused vectors from the encoders' tokens; in training, modalities are hidden at random."""
+        if self.training:
+            present = hide_modalities(present, self.encoders.spans, self.config.fusion.drop_modality)
+        vectors: Tensor = self.fusion(tokens, present)
+        return vectors
+
+    @torch.no_grad()
+    def describe(self, content: Content) -> Float[Tensor, "items dim"]:
+        """Vectors of items straight from their content, without training noise."""
+        was_training = self.training
+        self.eval()
+        vectors = self.item_vectors(*self.encoders.encode_all(content))
+        self.train(was_training)
+        return vectors
+
+    def embed(self, vectors: Float[Tensor, "items dim"], batch: Batch) -> Float[Tensor, "batch tokens dim"]:
+        """The decoder's tokens for a batch of histories: the start token, then one per event."""
+        return self.decoder.embed_events(F.embedding(batch.items, vectors), batch.actions, batch.gaps)
+
+    def vector_logits(
+        self, states: Float[Tensor, "*batch dim"], vectors: Float[Tensor, "items dim"]
+    ) -> Float[Tensor, "*batch items"]:
+        """How well each item would come next: the state against its vector."""
+        return states @ vectors.T
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain data for JSON."""
+    return asdict(config)
+
+
+C = TypeVar("C")
+
+
+def from_dict(kind: type[C], values: dict[str, Any]) -> C:
+    """The config dataclass that `to_dict` wrote; raises ValueError for an unknown field."""
+    hints = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
+
+    def convert(name: str, value: Any) -> Any:
+        if is_dataclass(hints[name]):
+            return from_dict(hints[name], value)  # type: ignore[arg-type]
+        return tuple(value) if isinstance(value, list) else value
+
+    return kind(**{name: convert(name, value) for name, value in values.items()})

@@ -1,0 +1,250 @@
+"""From a catalog to a trained recommender, in the order in which things are learnt.
+
+1. A reader is fitted, and the encoders are pretrained on the items (words; modalities together).
+2. Frozen encoders give each item its tokens; fusion and decoder learn the next item.
+3. The fused vectors are quantised to semantic IDs, and the decoder learns to write IDs and words.
+4. The co-occurrence prior is fitted, and the parts of the score are weighed on validation.
+
+Only `split.train` is learnt from, items without a training event are never looked at before the
+end, and every choice is made on `split.validation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from m6rec_mini.catalog import Catalog, History, Interactions, Item
+from m6rec_mini.content import Content, ContentConfig, ContentReader
+from m6rec_mini.evaluation import Cases, Split
+from m6rec_mini.generation import TrieTensors
+from m6rec_mini.keywords import key_words
+from m6rec_mini.model import Batch, M6RecMini, ModelConfig
+from m6rec_mini.pretraining import (
+    Catalogue,
+    DecoderObjectives,
+    PretrainConfig,
+    PretrainEncoders,
+    TrainDecoder,
+)
+from m6rec_mini.semantic_ids import ResidualQuantiser, Trie, assign_ids
+from m6rec_mini.training import Epoch, LoopConfig, Stage
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run, but for the data."""
+
+    content: ContentConfig = field(default_factory=ContentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    encoder_loop: LoopConfig = LoopConfig(epochs=20, batch=128, patience=4)
+    decoder_loop: LoopConfig = LoopConfig(epochs=60)
+    writing_loop: LoopConfig = LoopConfig(epochs=15, patience=3)
+    objectives: DecoderObjectives = DecoderObjectives(codes=0.3, topics=0.1, reasons=0.1)
+    keywords: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What training leaves behind: the network, and the items as it sees them."""
+
+    recipe: Recipe
+    model: M6RecMini
+    reader: ContentReader
+    catalogue: Catalogue
+    log: Sequence[Epoch]
+
+
+def train_model(
+    catalog: Catalog,
+    split: Split,
+    recipe: Recipe,
+    folder: Path | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    device: torch.device | str = "cpu",
+) -> Trained:
+    """Steps 1 to 3. With a `folder`, a killed run goes on from its last epoch."""
+    seen = split.train.item_counts > 0
+    known = [item for item, is_seen in zip(catalog.items, seen, strict=True) if is_seen]
+    comments = [event.comment for event in catalog.events if event.comment]
+    reader = ContentReader.fit(known, recipe.content, extra_texts=comments)
+    decoder = replace(recipe.model.decoder, vocab=reader.shapes.vocab, words=recipe.keywords + 1)
+    torch.manual_seed(recipe.seed)
+    model = M6RecMini(replace(recipe.model, decoder=decoder), reader.shapes).to(device)
+    content = reader.read(catalog.items).to(device)
+
+    log = pretrain_encoders(model, content.rows(torch.from_numpy(seen)), reader, recipe, folder, on_epoch)
+    model.encoders.requires_grad_(False)
+    tokens, present = model.encoders.encode_all(content)
+    catalogue = Catalogue(tokens, present, torch.from_numpy(seen).to(device))
+    log += train_decoder(model, catalogue, split, recipe, folder, on_epoch)
+
+    ids = semantic_ids(model, catalogue, recipe)
+    words = key_words(catalog.items, reader, split.train, recipe.keywords).to(device)
+    catalogue = replace(catalogue, ids=ids, keywords=words)
+    log += train_writing(model, catalogue, split, recipe, folder, on_epoch)
+    model.eval()
+    return Trained(recipe, model, reader, catalogue, log)
+
+
+def pretrain_encoders(
+    model: M6RecMini,
+    content: Content,
+    reader: ContentReader,
+    recipe: Recipe,
+    folder: Path | None,
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Stage one; a twentieth of the items is kept back to see when to stop."""
+    if recipe.encoder_loop.epochs == 0:
+        return []
+    order = np.random.default_rng(recipe.seed).permutation(len(content))
+    held_out, rest = np.split(order, [max(len(content) // 20, 2)])
+    stage = PretrainEncoders(model.encoders, reader.shapes.vocab, recipe.pretrain).to(content.text.device)
+    judged = content.rows(torch.from_numpy(held_out))
+
+    def batches(rng: np.random.Generator) -> list[Content]:
+        shuffled = torch.from_numpy(rng.permutation(rest))
+        return [content.rows(rows) for rows in shuffled.split(recipe.encoder_loop.batch) if len(rows) > 1]
+
+    @torch.no_grad()
+    def validate() -> float:
+        return -float(stage(judged, recipe.seed))
+
+    return Stage("encoders", stage, batches, validate, recipe.encoder_loop, recipe.seed, folder).run(on_epoch)
+
+
+def train_decoder(
+    model: M6RecMini,
+    catalogue: Catalogue,
+    split: Split,
+    recipe: Recipe,
+    folder: Path | None,
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Stage two: the next item alone. Codes and words are not yet trained."""
+    for part in (model.decoder.code, model.decoder.word, model.decoder.level):
+        part.requires_grad_(False)
+    stage = TrainDecoder(model, catalogue, DecoderObjectives(recipe.objectives.next_item))
+    return _run("decoder", stage, split, recipe.decoder_loop, recipe.seed, folder, on_epoch)
+
+
+def semantic_ids(model: M6RecMini, catalogue: Catalogue, recipe: Recipe) -> Int64[Tensor, "items levels"]:
+    """IDs of all items, from centroids that only the items of the training events have shaped."""
+    model.eval()
+    with torch.no_grad():
+        vectors = model.item_vectors(catalogue.tokens, catalogue.present).cpu().numpy()
+    *sizes, spare = recipe.model.decoder.code_sizes
+    rng = np.random.default_rng(recipe.seed)
+    quantiser = ResidualQuantiser.fit(vectors[catalogue.seen.cpu().numpy()], tuple(sizes), rng)
+    return torch.from_numpy(assign_ids(quantiser, vectors, spare)).to(catalogue.tokens.device)
+
+
+def train_writing(
+    model: M6RecMini,
+    catalogue: Catalogue,
+    split: Split,
+    recipe: Recipe,
+    folder: Path | None,
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Stage three: IDs and words on top. Fusion is frozen, since IDs name its vectors."""
+    assert catalogue.ids is not None
+    model.fusion.requires_grad_(False)
+    for part in (model.decoder.code, model.decoder.word, model.decoder.level):
+        part.requires_grad_(True)
+    trie = TrieTensors.of(Trie.build(catalogue.ids.cpu().numpy(), recipe.model.decoder.code_sizes), catalogue.ids.device)
+    stage = TrainDecoder(model, catalogue, recipe.objectives, trie)
+    return _run("writing", stage, split, recipe.writing_loop, recipe.seed, folder, on_epoch)
+
+
+def _run(
+    name: str,
+    stage: TrainDecoder,
+    split: Split,
+    loop: LoopConfig,
+    seed: int,
+    folder: Path | None,
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    device, events = stage.catalogue.tokens.device, stage.model.config.decoder.events
+
+    def batches(rng: np.random.Generator) -> list[Batch]:
+        return [Batch.of(histories, device) for histories in windows(split.train, events + 1, loop.batch, rng)]
+
+    def validate() -> float:
+        return -mean_loss(stage.model, stage.catalogue, split.validation)
+
+    return Stage(name, stage, batches, validate, loop, seed, folder).run(on_epoch)
+
+
+def windows(train: Interactions, length: int, batch: int, rng: np.random.Generator) -> list[list[History]]:
+    """Every user's events cut into windows at a random offset, in batches of about equal length.
+
+    The newest window is always whole: it looks most like what will be asked.
+    """
+    pieces = []
+    for user in range(train.num_users):
+        history = train.history(user)
+        end = len(history)
+        if end > length:
+            pieces.append(history.last(length))
+            end -= int(rng.integers(length))
+        while end >= 2:
+            start = max(end - length, 0)
+            pieces.append(History(history.items[start:end], history.actions[start:end], history.times[start:end]))
+            end = start
+    order = rng.permutation(len(pieces))
+    pool = 8 * batch  # sorted by length within pools, so that little is padding and batches still differ
+    batches = []
+    for start in range(0, len(order), pool):
+        rows = sorted(order[start : start + pool], key=lambda row: len(pieces[row]))
+        batches += [[pieces[row] for row in rows[i : i + batch]] for i in range(0, len(rows), batch)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+@torch.no_grad()
+def last_states(
+    model: M6RecMini, vectors: Float[Tensor, "items dim"], histories: Sequence[History]
+) -> Float[Tensor, "cases dim"]:
+    """The decoder's state after each history, of which it reads the last `events`."""
+    recent = [history.last(model.config.decoder.events) for history in histories]
+    batch = Batch.of(recent, vectors.device)
+    states = model.decoder(model.embed(vectors, batch))
+    return states[torch.arange(len(recent), device=states.device), batch.lengths]
+
+
+@torch.no_grad()
+def mean_loss(model: M6RecMini, catalogue: Catalogue, cases: Cases, batch: int = 256) -> float:
+    """Mean -log p of what came next, among the items of training that the history does not hold.
+
+    Smoother than a hit rate, so it needs fewer cases to tell one epoch from the next.
+    """
+    vectors = model.item_vectors(catalogue.tokens, catalogue.present)
+    seen = catalogue.seen.cpu().numpy()
+    kept = np.flatnonzero(seen[cases.targets])
+    losses = []
+    for start in range(0, len(kept), batch):
+        part = cases.take(kept[start : start + batch])
+        logits = model.vector_logits(last_states(model, vectors, part.histories), vectors)
+        closed = torch.from_numpy(closed_items(part, seen)).to(logits.device)
+        target = torch.from_numpy(part.targets).to(logits.device)
+        losses.append(torch.nn.functional.cross_entropy(logits.masked_fill(closed, -torch.inf), target, reduction="none"))
+    return float(torch.cat(losses).mean()) if losses else 0.0
+
+
+def closed_items(cases: Cases, seen: Bool[np.ndarray, " items"]) -> Bool[np.ndarray, "cases items"]:
+    """True for items that cannot be the answer: unseen in training, or in the history; never the target."""
+    closed = np.tile(~seen, (len(cases), 1))
+    for row, history in enumerate(cases.histories):
+        closed[row, history.items] = True
+    closed[np.arange(len(cases)), cases.targets] = False
+    return closed

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import inf
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -73,7 +72,7 @@ class Popularity:
     def __init__(self, config: PopularityConfig | None = None) -> None:
         self.config = config or PopularityConfig()
 
-    def fit(self, split: Split) -> Self:
+    def fit(self, split: Split) -> Popularity:
         """Keep the half-life with the best NDCG@10 on validation; the first of equals."""
         self.train, cases, best = split.train, split.validation, -1.0
         order = np.argsort(split.train.times, kind="stable")
@@ -123,7 +122,7 @@ class ItemToItem(ABC):
     def matrices(self, train: Interactions) -> Iterator[tuple[str, Float[np.ndarray, "items items"]]]:
         """The grid: each setting in words, and the matrix that training events make under it."""
 
-    def fit(self, split: Split) -> Self:
+    def fit(self, split: Split) -> ItemToItem:
         """Keep the matrix and half-life with the best NDCG@10 on validation; the first of equals."""
         histories, best = split.validation.histories, -1.0
         self.fallback = split.train.item_counts.astype(np.float32) / max(len(split.train), 1)
@@ -216,7 +215,7 @@ class MarkovConfig:
     that divides what came out, for a popular item follows everything.
     """
 
-    distance_decay: Sequence[float] = (0.0, 0.8, 0.9)
+    distance_decay: Sequence[float] = (0.0, 0.8)
     backward: Sequence[float] = (0.0, 0.3)
     discount: Sequence[float] = (0.0, 0.2)
     smoothing: Sequence[float] = (20.0,)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Self
 
 import numpy as np
 import torch
@@ -88,7 +87,7 @@ class BPRMF:
     def __init__(self, config: BPRConfig | None = None) -> None:
         self.config = config or BPRConfig()
 
-    def fit(self, split: Split) -> Self:
+    def fit(self, split: Split) -> BPRMF:
         """Train until validation stops improving; keep the best vectors and half-life."""
         config, train = self.config, split.train
         generator = torch.Generator().manual_seed(config.seed)
@@ -123,12 +122,13 @@ class BPRMF:
         generator: torch.Generator,
     ) -> None:
         users, items = torch.from_numpy(train.users), torch.from_numpy(train.items)
-        for rows in torch.randperm(len(train), generator=generator).split(self.config.batch):
+        for rows in torch.split(torch.randperm(len(train), generator=generator), self.config.batch):
             other = torch.randint(train.num_items, rows.shape, generator=generator)
             unseen = ~seen[users[rows], other]  # a negative that was touched is none
             rows, other = rows[unseen], other[unseen]
+            loss: Tensor = factors(users[rows], items[rows], other)
             optimizer.zero_grad()
-            factors(users[rows], items[rows], other).backward()
+            loss.backward()
             optimizer.step()
 
     def _fold_ins(self, factors: Factors) -> list[FoldIn]:

@@ -15,6 +15,8 @@ one pass trains what generation with a KV cache will later do, token for token.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +36,7 @@ class DecoderConfig:
     dim: int = 64
     layers: int = 2
     heads: int = 2
-    dropout: float = 0.3
+    dropout: float = 0.2
     events: int = 50  # how much of a history is read
     code_sizes: tuple[int, ...] = (64, 64, 64, 16)  # the last level tells items apart that share the others
     vocab: int = 4000
@@ -45,7 +47,7 @@ def gap_buckets(times: Int64[Tensor, "batch events"]) -> Int64[Tensor, "batch ev
     """Seconds since the event before, on a log scale; the first event of a row is in the last bucket."""
     gaps = times.diff(dim=1).clamp(min=0) + 1
     buckets = (gaps.double().log2() / 2).long().clamp(max=GAPS - 2)
-    return F.pad(buckets, (1, 0), value=GAPS - 1)
+    return F.pad(buckets, (1, 0), value=GAPS - 1)[:, : times.shape[1]]  # without events there is no first one
 
 
 class GenerativeDecoder(nn.Module):
@@ -60,7 +62,8 @@ class GenerativeDecoder(nn.Module):
         self.start = nn.Parameter(torch.zeros(dim))  # an empty history is read as this token alone
         self.position = nn.Embedding(config.events + 1, dim)
         # One table for all codes of all levels, and one row more: "now write codes".
-        self.code = nn.Embedding(sum(config.code_sizes) + 1, dim)
+        self.starts = (0, *accumulate(config.code_sizes))  # where each level begins in it, and where the codes end
+        self.code = nn.Embedding(self.starts[-1] + 1, dim)
         # Words, and two rows more: "now write the topic", "now write the reason".
         self.word = nn.Embedding(config.vocab + 2, dim)
         self.level = nn.Embedding(max(len(config.code_sizes), config.words + 2), dim)  # place within a branch
@@ -79,12 +82,17 @@ class GenerativeDecoder(nn.Module):
         gaps: Int64[Tensor, "batch events"],
         seen: int = 0,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """One token per event, after the start token; without it if `seen` tokens were read before."""
+        """One token per event, after the start token; without it if `seen` tokens of each row were read before.
+
+        Raises ValueError if a history is longer than `config.events`.
+        """
         item = self.project(self.item_norm(vectors)) + self.action(actions) + self.gap(gaps)
         if seen == 0:
             item = torch.cat([self.start.expand(len(item), 1, -1), item], dim=1)
-        position = torch.arange(seen, seen + item.shape[1], device=item.device)
-        return self.drop(item + self.position(position))
+        end = seen + item.shape[1]
+        if end > self.config.events + 1:
+            raise ValueError(f"{end - 1} events; this decoder reads {self.config.events}: take History.last of them")
+        return cast(Tensor, self.drop(item + self.position.weight[seen:end]))
 
     def forward(
         self,
@@ -99,7 +107,7 @@ class GenerativeDecoder(nn.Module):
                 mask = caches.see(torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
         for number, block in enumerate(self.blocks):
             x = block(x, mask, caches.layers[number] if caches is not None else None)
-        return self.norm(x)
+        return cast(Tensor, self.norm(x))
 
     def prefill(
         self, events: Float[Tensor, "batch tokens dim"], lengths: Int64[Tensor, " batch"]
@@ -124,19 +132,15 @@ class GenerativeDecoder(nn.Module):
 
     # ---- codes ----------------------------------------------------------------------------
 
-    def _code_start(self, level: int) -> int:
-        return sum(self.config.code_sizes[:level])
-
     def embed_codes(self, codes: Int64[Tensor, "*batch written"]) -> Float[Tensor, "*batch tokens dim"]:
         """The tokens [write codes, c1, c2 ...]: one more than the codes written so far."""
-        offsets = torch.tensor([self._code_start(n) for n in range(codes.shape[-1])], device=codes.device)
-        ids = F.pad(codes + offsets.long(), (1, 0), value=sum(self.config.code_sizes))
-        return self.code(ids) + self.level(torch.arange(ids.shape[-1], device=codes.device))
+        offsets = torch.tensor(self.starts[: codes.shape[-1]], dtype=torch.long, device=codes.device)
+        ids = F.pad(codes + offsets, (1, 0), value=self.starts[-1])
+        return cast(Tensor, self.code(ids) + self.level.weight[: ids.shape[-1]])
 
     def code_logits(self, states: Float[Tensor, "*batch dim"], level: int) -> Float[Tensor, "*batch codes"]:
         """Scores of every code of one level."""
-        start = self._code_start(level)
-        return states @ self.code.weight[start : start + self.config.code_sizes[level]].T
+        return states @ self.code.weight[self.starts[level] : self.starts[level + 1]].T
 
     # ---- words ----------------------------------------------------------------------------
 
@@ -144,12 +148,10 @@ class GenerativeDecoder(nn.Module):
         self, words: Int64[Tensor, "*batch written"], about: Float[Tensor, "*batch dim"] | None = None
     ) -> Float[Tensor, "*batch tokens dim"]:
         """[write topic, w1 ...], or, `about` an item's vector, [that item, write reason, w1 ...]."""
-        kind = self.config.vocab + (about is not None)
-        ids = F.pad(words, (1, 0), value=kind)
-        x = self.word(ids)
+        x = self.word(F.pad(words, (1, 0), value=self.config.vocab + (about is not None)))
         if about is not None:
             x = torch.cat([self.project(self.item_norm(about)).unsqueeze(-2), x], dim=-2)
-        return x + self.level(torch.arange(x.shape[-2], device=words.device))
+        return cast(Tensor, x + self.level.weight[: x.shape[-2]])
 
     def word_logits(self, states: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch vocab"]:
         """Scores of every word."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
@@ -135,7 +135,7 @@ class Ranker(Protocol):
     def name(self) -> str:
         """How tables call it."""
 
-    def fit(self, split: Split) -> Self:
+    def fit(self, split: Split) -> Ranker:
         """Learn from `split.train`; choose settings on `split.validation`; never look at `split.test`."""
 
     def scores(self, histories: Sequence[History]) -> Float32[np.ndarray, "cases items"]:
@@ -260,7 +260,8 @@ class Evaluation:
     @property
     def item_counts(self) -> Int64[np.ndarray, " candidates"]:
         """How often each candidate is in a list."""
-        return np.bincount(self.lists[self.lists >= 0], minlength=len(self.candidates))[self.candidates]
+        counts: Int64[np.ndarray, " items"] = np.bincount(self.lists[self.lists >= 0], minlength=len(self.candidates))
+        return np.asarray(counts[self.candidates])
 
     def summary(self) -> dict[str, float]:
         """The row of a table: accuracy, then beyond accuracy, then the slices that mislead if unsaid."""
@@ -338,7 +339,7 @@ def bootstrap_mean(values: Float64[np.ndarray, "*seeds cases"], samples: int = 2
 
 def paired_bootstrap(
     a: Float64[np.ndarray, "*seeds_a cases"],
-    b: Float64[np.ndarray, "*seeds_b cases"],
+    b: Float64[np.ndarray, "*seeds_b same_cases"],
     samples: int = 2000,
     seed: int = 0,
 ) -> Interval:

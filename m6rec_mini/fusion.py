@@ -9,7 +9,7 @@ it into a semantic ID. Vaswani et al. 2017, eq. 1, with keys from several encode
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -46,7 +46,7 @@ class CrossModalFusion(nn.Module):
         self.widen = nn.Linear(token_dim, config.dim)
         self.norm = nn.LayerNorm(config.dim)
         self.attention = Attention(config.dim, config.heads)
-        self.mlp = VectorHead(config.queries * config.dim, config)
+        self.head = VectorHead(config.queries * config.dim, config)
 
     def forward(
         self, tokens: Float[Tensor, "items tokens token_dim"], present: Bool[Tensor, "items tokens"]
@@ -56,17 +56,19 @@ class CrossModalFusion(nn.Module):
         context = self.norm(self.widen(tokens))
         queries = self.queries.expand(len(tokens), -1, -1)  # items, queries, dim
         fused = self.attention(queries, context, present[:, None, None])  # items, queries, dim
-        return self.mlp(fused.flatten(1))  # items, queries * dim -> items, dim
+        return cast(Tensor, self.head(fused.flatten(1)))  # items, queries * dim -> items, dim
 
     @torch.no_grad()
     def weights(
         self, tokens: Float[Tensor, "items tokens token_dim"], present: Bool[Tensor, "items tokens"]
     ) -> Float[Tensor, "items tokens"]:
         """How much attention each token gets, averaged over queries and heads; rows sum to 1."""
+        check_present(present)
         query = self.attention.split(self.attention.query(self.queries[None]))
         key = self.attention.split(self.attention.key(self.norm(self.widen(tokens))))
         scores = query @ key.transpose(2, 3) / key.shape[-1] ** 0.5  # items, heads, queries, tokens
-        return scores.masked_fill(~present[:, None, None], -torch.inf).softmax(-1).mean((1, 2))
+        weights: Tensor = scores.masked_fill(~present[:, None, None], -torch.inf).softmax(-1)
+        return weights.mean((1, 2))
 
 
 class Concatenation(nn.Module):
@@ -75,14 +77,15 @@ class Concatenation(nn.Module):
     def __init__(self, config: FusionConfig, token_dim: int, tokens: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(token_dim)
-        self.mlp = VectorHead(tokens * token_dim, config)
+        self.head = VectorHead(tokens * token_dim, config)
 
     def forward(
         self, tokens: Float[Tensor, "items tokens token_dim"], present: Bool[Tensor, "items tokens"]
     ) -> Float[Tensor, "items dim"]:
         """One vector per item; raises ValueError for an item with nothing present."""
         check_present(present)
-        return self.mlp((self.norm(tokens) * present[..., None]).flatten(1))  # items, tokens * token_dim -> items, dim
+        there = self.norm(tokens) * present[..., None]
+        return cast(Tensor, self.head(there.flatten(1)))  # items, tokens * token_dim -> items, dim
 
 
 class VectorHead(nn.Module):
@@ -102,14 +105,14 @@ class VectorHead(nn.Module):
     def forward(self, x: Float[Tensor, "items width"]) -> Float[Tensor, "items dim"]:
         """Project, then refine."""
         x = self.project(x)
-        return x + self.mlp(x)
+        return cast(Tensor, x + self.mlp(x))
 
 
 def hide_modalities(
     present: Bool[Tensor, "items tokens"], spans: dict[str, slice], rate: float
 ) -> Bool[Tensor, "items tokens"]:
-    """Training noise: hide whole modalities at random, but never the last one that an item has."""
+    """Training noise: hide each modality with probability `rate`; an item that would have none left keeps all."""
     kept = present.clone()
     for span in spans.values():
-        kept[:, span] &= (torch.rand(len(present), 1, device=present.device) >= rate).expand(-1, span.stop - span.start)
+        kept[:, span] &= torch.rand(len(present), 1, device=present.device) >= rate
     return torch.where(kept.any(dim=1, keepdim=True), kept, present)

@@ -22,7 +22,7 @@ from m6rec_mini.transformer import Caches
 class TrieTensors:
     """The trie's tables where the decoder lives."""
 
-    tables: tuple[Int64[Tensor, "nodes codes"], ...]
+    tables: tuple[Int64[Tensor, "_nodes _codes"], ...]
 
     @classmethod
     def of(cls, trie: Trie, device: torch.device | str = "cpu") -> TrieTensors:
@@ -55,12 +55,12 @@ def beam_search(
         caches = caches.pick(rows)
         logits = decoder.code_logits(decoder(token, caches=caches)[:, -1], level)
         beams = nodes.shape[1]
-        steps = trie.log_probs(logits.unflatten(0, (batch, beams)), nodes, level)  # batch, beams, codes
+        steps = trie.log_probs(logits.view(batch, beams, -1), nodes, level)  # batch, beams, codes
         total = (scores[..., None] + steps).flatten(1)  # batch, beams * codes
-        alive = int((total > -torch.inf).sum(1).max())
+        alive = int((total[0] > -torch.inf).sum())  # the same in every row, until a beam is full
         scores, flat = total.topk(min(width, alive), dim=1)
         parent, code = flat // table.shape[1], flat % table.shape[1]
-        nodes = table[nodes.gather(1, parent), code].clamp(min=0)  # dead beams (-inf) point nowhere: any node will do
+        nodes = table[nodes.gather(1, parent), code]
         codes = torch.cat([codes.gather(1, parent[..., None].expand(-1, -1, level)), code[..., None]], dim=2)
         rows = (torch.arange(batch, device=device)[:, None] * beams + parent).flatten()
     return nodes, scores
@@ -80,7 +80,7 @@ def id_log_likelihood(
     """
     end = torch.tensor([[events.shape[1] - 1]], device=events.device)
     scores = []
-    for chunk in ids.split(batch):
+    for chunk in torch.split(ids, batch):
         branches = decoder.embed_codes(chunk[:, :-1])[:, None]  # items, 1 branch, levels, dim
         _, states = decoder.grow(events.expand(len(chunk), -1, -1), end.expand(len(chunk), -1), branches)
         scores.append(code_log_likelihood(decoder, states[:, 0], chunk, trie))
@@ -112,9 +112,13 @@ def write_words(
 ) -> Int64[Tensor, "batch written"]:
     """The likeliest words one by one, none twice: the topic of what comes next, or why the items `about` fit.
 
-    Only `allowed` words are used. Rows that have ended (at the earliest after one word) repeat `end`.
+    Only `allowed` words are used, at least one if there is one; rows that have ended repeat `end`.
+    `caches` stay as they are.
     """
+    caches = caches.pick(torch.arange(len(allowed), device=allowed.device))
     allowed = allowed.clone()
+    allowed[:, end] = False
+    allowed[:, end] = ~allowed.any(1)
     words = torch.zeros(len(allowed), 0, dtype=torch.long, device=allowed.device)
     token = decoder.embed_words(words, about)
     for _ in range(decoder.config.words):

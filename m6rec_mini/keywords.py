@@ -8,6 +8,7 @@ not; "jazz" and "爵士" do. The decoder learns to write these words as topics a
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,15 +44,13 @@ def key_words(
 def word_matrix(texts: Sequence[str], tokenizer: Tokenizer) -> sparse.csr_array:
     """Items x vocabulary: 1 where a token that is a whole word occurs in the text."""
     rows, columns = [], []
-    whole: dict[int, bool] = {}
+    spelt = [tokenizer.decode([token]) for token in range(tokenizer.get_vocab_size())]
     for row, encoding in enumerate(tokenizer.encode_batch(list(texts), add_special_tokens=False)):
-        parts = np.bincount([w for w in encoding.word_ids if w is not None], minlength=1)
+        parts = Counter(encoding.word_ids)
         for token, word in zip(encoding.ids, encoding.word_ids, strict=True):
-            if token not in whole:
-                whole[token] = is_word(tokenizer.decode([token]))
-            # A Latin word is a word if it is not cut into tokens. Chinese has no spaces, so any token of
-            # two characters or more that recurred often enough to be merged counts as a word.
-            if whole[token] and word is not None and (parts[word] == 1 or not tokenizer.decode([token]).isascii()):
+            # Where words have spaces between them, a token is a word if it is all of it. Chinese has none, so
+            # any token of two characters or more that recurred often enough to be merged counts as a word.
+            if is_word(spelt[token]) and (parts[word] == 1 or ideographs(spelt[token]) >= 2):
                 rows.append(row)
                 columns.append(token)
     matrix = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(texts), tokenizer.get_vocab_size()))
@@ -63,13 +62,21 @@ def word_matrix(texts: Sequence[str], tokenizer: Tokenizer) -> sparse.csr_array:
 def is_word(text: str) -> bool:
     """Letters only, long enough to mean something: three of an alphabet, two Chinese characters."""
     word = text.strip()
-    ideographs = sum(unicodedata.category(c) == "Lo" for c in word)
-    return word.isalpha() and (ideographs >= 2 or len(word) >= 3)
+    return word.isalpha() and (ideographs(word) >= 2 or len(word) >= 3)
+
+
+def ideographs(text: str) -> int:
+    """How many letters are of a script without upper and lower case, such as Chinese."""
+    return sum(unicodedata.category(c) == "Lo" for c in text)
 
 
 def log_lift(words: sparse.csr_array, train: Interactions) -> Float64[np.ndarray, " vocab"]:
-    """log of (how often two neighbouring events share a word / how often by chance), drawn towards 0."""
-    same = train.users[1:] == train.users[:-1]
+    """log of (how often two neighbouring events share a word / how often by chance), drawn towards 0.
+
+    Neighbours are events of one user on different items: who views an item and then likes it has not
+    come back for its words.
+    """
+    same = (train.users[1:] == train.users[:-1]) & (train.items[1:] != train.items[:-1])
     before, after = words[train.items[:-1][same]], words[train.items[1:][same]]
     both = np.asarray(before.multiply(after).sum(axis=0), np.float64)
     pairs = max(before.shape[0], 1)

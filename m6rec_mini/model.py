@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from m6rec_mini.catalog import History
-from m6rec_mini.content import Content, Shapes
+from m6rec_mini.content import Shapes
 from m6rec_mini.decoder import DecoderConfig, GenerativeDecoder, gap_buckets
 from m6rec_mini.encoders import EncoderConfig, ItemEncoder
 from m6rec_mini.fusion import Concatenation, CrossModalFusion, FusionConfig, hide_modalities
@@ -32,6 +32,8 @@ class ModelConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    identities: bool = True  # add a learned vector per item of the training events (the paper has none)
+    hide_identity: float = 0.5  # in training: how often it is hidden, so that content must do without it
 
     def __post_init__(self) -> None:
         if self.fusion.dim != self.decoder.dim:
@@ -79,9 +81,11 @@ class Batch:
 class M6RecMini(nn.Module):
     """The whole network. What it knows about a particular catalogue is in the tensors it is given."""
 
-    def __init__(self, config: ModelConfig, shapes: Shapes) -> None:
+    def __init__(self, config: ModelConfig, shapes: Shapes, num_items: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.identity = nn.Embedding(num_items if config.identities else 0, config.decoder.dim)
+        nn.init.normal_(self.identity.weight, std=0.02)
         self.encoders = ItemEncoder(config.encoder, shapes)
         self.fusion = (
             CrossModalFusion(config.fusion, self.encoders.dim)
@@ -90,23 +94,34 @@ class M6RecMini(nn.Module):
         )
         self.decoder = GenerativeDecoder(config.decoder)
 
-    def item_vectors(
+    def content_vectors(
         self, tokens: Float[Tensor, "items tokens token_dim"], present: Bool[Tensor, "items tokens"]
     ) -> Float[Tensor, "items dim"]:
-        """Fused vectors from the encoders' tokens; in training, modalities are hidden at random."""
+        """What the items' content says; in training, modalities are hidden at random."""
         if self.training:
             present = hide_modalities(present, self.encoders.spans, self.config.fusion.drop_modality)
         vectors: Tensor = self.fusion(tokens, present)
         return vectors
 
-    @torch.no_grad()
-    def describe(self, content: Content) -> Float[Tensor, "items dim"]:
-        """Vectors of items straight from their content, without training noise."""
-        was_training = self.training
-        self.eval()
-        vectors = self.item_vectors(*self.encoders.encode_all(content))
-        self.train(was_training)
-        return vectors
+    def item_vectors(
+        self,
+        tokens: Float[Tensor, "items tokens token_dim"],
+        present: Bool[Tensor, "items tokens"],
+        known: Bool[Tensor, " items"],
+    ) -> Float[Tensor, "items dim"]:
+        """Content, and for the `known` of the first `num_items` also what behaviour has taught about each.
+
+        An item that was in no training event has its content alone, and is ranked by it.
+        """
+        vectors = self.content_vectors(tokens, present)
+        count = self.identity.num_embeddings
+        if count == 0:
+            return vectors
+        identity = self.identity.weight * known[:count, None]
+        if self.training:
+            shown = torch.rand(count, 1, device=identity.device) >= self.config.hide_identity
+            identity = identity * shown / (1 - self.config.hide_identity)
+        return vectors + F.pad(identity, (0, 0, 0, len(vectors) - count))
 
     def embed(self, vectors: Float[Tensor, "items dim"], batch: Batch) -> Float[Tensor, "batch tokens dim"]:
         """The decoder's tokens for a batch of histories: the start token, then one per event."""
@@ -127,8 +142,10 @@ def to_dict(config: Any) -> dict[str, Any]:
 C = TypeVar("C")
 
 
-def from_dict(kind: type[C], values: dict[str, Any]) -> C:
-    """The config dataclass that `to_dict` wrote; raises ValueError for an unknown field."""
+def from_dict(kind: type[C], values: Any) -> C:
+    """The config dataclass that `to_dict` wrote; raises ValueError for an unknown field or choice."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind.__name__} has fields, as a JSON object; got {values!r}")
     hints = get_type_hints(kind)
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
@@ -137,7 +154,9 @@ def from_dict(kind: type[C], values: dict[str, Any]) -> C:
 
     def convert(name: str, value: Any) -> Any:
         if is_dataclass(hints[name]):
-            return from_dict(hints[name], value)  # type: ignore[arg-type]
+            return from_dict(hints[name], value)
+        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
+            raise ValueError(f"{kind.__name__}.{name} is {value!r}; expected one of {get_args(hints[name])}")
         return tuple(value) if isinstance(value, list) else value
 
     return kind(**{name: convert(name, value) for name, value in values.items()})

@@ -107,7 +107,7 @@ class PretrainEncoders(nn.Module):
 
     def forward(self, content: Content, seed: int, share: Share = ALONE) -> Float[Tensor, ""]:
         """This process's share of the loss of one batch of items; `seed` draws the hidden words."""
-        loss = content.text.new_zeros((), dtype=torch.float32)
+        loss = self.encoders.place.sum() * 0  # a lone picture asks for nothing, but backward() needs a graph
         if "text" in self.encoders.spans:
             loss = loss + self.text_loss(content.text[content.present["text"]], seed, share)
         if self.config.alignment > 0 and len(self.encoders.spans) > 1:
@@ -118,9 +118,7 @@ class PretrainEncoders(nn.Module):
         """Mean loss per asked word of both directions of reading."""
         encoder = self.encoders.encoders["text"]
         assert isinstance(encoder, TextEncoder)
-        read, asked = mask_tokens(
-            ids.cpu(), self.vocab, torch.Generator().manual_seed(seed), self.config.mask_rate
-        )
+        read, asked = mask_tokens(ids.cpu(), self.vocab, torch.Generator().manual_seed(seed), self.config.mask_rate)
         masked_total = (asked != IGNORE).sum().clamp(min=1).item()
         causal_total = (ids[:, 1:] != PAD).sum().clamp(min=1).item()
         masked = masked_text_loss(encoder, share(read).to(ids.device), share(asked).to(ids.device)) / masked_total
@@ -132,7 +130,7 @@ class PretrainEncoders(nn.Module):
 
         Each process encodes the whole batch, since every item is every other's negative.
         """
-        tokens, present = self.encoders(content)
+        tokens, _ = self.encoders(content)
         summary = {
             name: self.heads[module_name(name)](tokens[:, span].mean(1)) for name, span in self.encoders.spans.items()
         }
@@ -154,7 +152,6 @@ class DecoderObjectives:
     topics: float = 0.0
     reasons: float = 0.0
     branches: int = 4
-    label_smoothing: float = 0.0
 
     @property
     def writes(self) -> bool:
@@ -194,13 +191,13 @@ class TrainDecoder(nn.Module):
         goal, model, total = self.objectives, self.model, int(batch.lengths.sum())
         ends = branch_ends(batch.lengths, goal.branches, seed)  # before sharing: all processes draw the same
         of, batch, ends = ends.numel(), batch.map(share), share(ends)
-        vectors = model.item_vectors(self.catalogue.tokens, self.catalogue.present)
+        vectors = model.item_vectors(self.catalogue.tokens, self.catalogue.present, self.catalogue.seen)
         events = model.embed(vectors, batch.but_last)  # the last event of a row is only asked for
         if goal.writes:
             states, branches = model.decoder.grow(events, ends.repeat(1, 3), self.branches(batch, ends, vectors))
             written = self.writing_loss(batch, ends, branches) / of
         else:
-            states, written = model.decoder(events), 0.0
+            states, written = model.decoder(events), events.new_zeros(())
         logits = model.vector_logits(states[batch.real], vectors).masked_fill(~self.catalogue.seen, -torch.inf)
         chosen = F.cross_entropy(logits, batch.items[batch.real], reduction="sum")
         return goal.next_item * chosen / total + written
@@ -224,7 +221,8 @@ class TrainDecoder(nn.Module):
         states: Float[Tensor, "batch three_times_branches length dim"],
     ) -> Float[Tensor, ""]:
         """Weighted sum over branches of -log p of the codes, per word of the topics and of the reasons."""
-        assert self.catalogue.ids is not None and self.trie is not None
+        assert self.catalogue.ids is not None
+        assert self.trie is not None
         goal, decoder, following = self.objectives, self.model.decoder, batch.items.gather(1, ends)
         codes, topic, reason = (x.flatten(0, 1) for x in states.chunk(3, dim=1))  # batch * branches, length, dim
         ids = self.catalogue.ids[following].flatten(0, 1)
@@ -235,9 +233,8 @@ class TrainDecoder(nn.Module):
         ):
             words = target.flatten(0, 1)
             logits = decoder.word_logits(written[:, skip : skip + words.shape[1]])
-            loss = loss + weight * F.cross_entropy(
-                logits.flatten(0, 1), words.masked_fill(words == PAD, IGNORE).flatten(), reduction="sum"
-            ) / words.shape[1]
+            nll = F.cross_entropy(logits.flatten(0, 1), words.flatten(), reduction="sum", ignore_index=PAD)
+            loss = loss + weight * nll / words.shape[1]
         return loss
 
     def topic(self, following: Int64[Tensor, "batch branches"]) -> Int64[Tensor, "batch branches words_and_end"]:
@@ -261,7 +258,12 @@ class TrainDecoder(nn.Module):
 
 
 def branch_ends(lengths: Int64[Tensor, " batch"], branches: int, seed: int) -> Int64[Tensor, "batch branches"]:
-    """After how many events each branch grows; it writes about the event that comes next."""
+    """After how many events each branch grows; it writes about the event that comes next.
+
+    Raises ValueError for a row without events, since nothing comes next there.
+    """
+    if not lengths.all():
+        raise ValueError(f"row {int(lengths.argmin())} of the batch has no events, so nothing comes next in it")
     draw = torch.rand(len(lengths), branches, generator=torch.Generator().manual_seed(seed)).to(lengths.device)
     return (draw * lengths[:, None]).long()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float32
@@ -43,7 +42,7 @@ class CooccurrencePrior:
         self.ease, self.markov = RecencyEASE(self.config.ease), Markov(self.config.markov)
         self.temperature, self.ease_weight = 1.0, 0.5
 
-    def fit(self, split: Split) -> Self:
+    def fit(self, split: Split) -> CooccurrencePrior:
         """Fit both parts; the temperature by likelihood and then the weight by NDCG@10, on validation."""
         self.ease.fit(split)
         self.markov.fit(split)
@@ -81,7 +80,7 @@ class CooccurrencePrior:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> CooccurrencePrior:
         """The prior that gave these arrays; it scores the same. Raises ValueError if one is missing."""
         missing = {"ease", "markov", "popularity", "settings"} - set(arrays)
         if missing:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
-from m6rec_mini.catalog import Catalog, History, Interactions, Item
+from m6rec_mini.catalog import Catalog, History, Interactions
 from m6rec_mini.content import Content, ContentConfig, ContentReader
 from m6rec_mini.evaluation import Cases, Split
 from m6rec_mini.generation import TrieTensors
@@ -33,6 +33,9 @@ from m6rec_mini.pretraining import (
     PretrainEncoders,
     TrainDecoder,
 )
+from m6rec_mini.prior import CooccurrencePrior
+from m6rec_mini.recommender import Known, Recommender
+from m6rec_mini.scoring import Scorer, closed_items, fit_weights, last_states
 from m6rec_mini.semantic_ids import ResidualQuantiser, Trie, assign_ids
 from m6rec_mini.training import Epoch, LoopConfig, Stage
 
@@ -44,11 +47,14 @@ class Recipe:
     content: ContentConfig = field(default_factory=ContentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    encoder_loop: LoopConfig = LoopConfig(epochs=20, batch=128, patience=4)
-    decoder_loop: LoopConfig = LoopConfig(epochs=60)
-    writing_loop: LoopConfig = LoopConfig(epochs=15, patience=3)
-    objectives: DecoderObjectives = DecoderObjectives(codes=0.3, topics=0.1, reasons=0.1)
+    encoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=8, batch=128, patience=3))
+    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=60, learning_rate=2e-3, patience=5))
+    writing_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=8, patience=3))
+    objectives: DecoderObjectives = field(
+        default_factory=lambda: DecoderObjectives(codes=0.3, topics=0.1, reasons=0.1)
+    )
     keywords: int = 3
+    prior: bool = True
     seed: int = 0
 
 
@@ -78,7 +84,7 @@ def train_model(
     reader = ContentReader.fit(known, recipe.content, extra_texts=comments)
     decoder = replace(recipe.model.decoder, vocab=reader.shapes.vocab, words=recipe.keywords + 1)
     torch.manual_seed(recipe.seed)
-    model = M6RecMini(replace(recipe.model, decoder=decoder), reader.shapes).to(device)
+    model = M6RecMini(replace(recipe.model, decoder=decoder), reader.shapes, len(catalog.items)).to(device)
     content = reader.read(catalog.items).to(device)
 
     log = pretrain_encoders(model, content.rows(torch.from_numpy(seen)), reader, recipe, folder, on_epoch)
@@ -93,6 +99,22 @@ def train_model(
     log += train_writing(model, catalogue, split, recipe, folder, on_epoch)
     model.eval()
     return Trained(recipe, model, reader, catalogue, log)
+
+
+def train(
+    catalog: Catalog,
+    split: Split,
+    recipe: Recipe,
+    folder: Path | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    device: torch.device | str = "cpu",
+) -> Recommender:
+    """All four steps."""
+    trained = train_model(catalog, split, recipe, folder, on_epoch, device)
+    prior = CooccurrencePrior().fit(split) if recipe.prior else None
+    scorer = Scorer(trained.model, trained.catalogue, prior, split.train.item_counts)
+    scorer.weights = fit_weights(scorer, split.validation)
+    return Recommender(catalog.name, [Known.of(item) for item in catalog.items], trained.reader, scorer)
 
 
 def pretrain_encoders(
@@ -141,7 +163,7 @@ def semantic_ids(model: M6RecMini, catalogue: Catalogue, recipe: Recipe) -> Int6
     """IDs of all items, from centroids that only the items of the training events have shaped."""
     model.eval()
     with torch.no_grad():
-        vectors = model.item_vectors(catalogue.tokens, catalogue.present).cpu().numpy()
+        vectors = model.content_vectors(catalogue.tokens, catalogue.present).cpu().numpy()
     *sizes, spare = recipe.model.decoder.code_sizes
     rng = np.random.default_rng(recipe.seed)
     quantiser = ResidualQuantiser.fit(vectors[catalogue.seen.cpu().numpy()], tuple(sizes), rng)
@@ -156,12 +178,15 @@ def train_writing(
     folder: Path | None,
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
-    """Stage three: IDs and words on top. Fusion is frozen, since IDs name its vectors."""
+    """Stage three: IDs and words on top. Items stay as they are, since IDs name their vectors."""
     assert catalogue.ids is not None
     model.fusion.requires_grad_(False)
+    model.identity.requires_grad_(False)
     for part in (model.decoder.code, model.decoder.word, model.decoder.level):
         part.requires_grad_(True)
-    trie = TrieTensors.of(Trie.build(catalogue.ids.cpu().numpy(), recipe.model.decoder.code_sizes), catalogue.ids.device)
+    trie = TrieTensors.of(
+        Trie.build(catalogue.ids.cpu().numpy(), recipe.model.decoder.code_sizes), catalogue.ids.device
+    )
     stage = TrainDecoder(model, catalogue, recipe.objectives, trie)
     return _run("writing", stage, split, recipe.writing_loop, recipe.seed, folder, on_epoch)
 
@@ -212,23 +237,12 @@ def windows(train: Interactions, length: int, batch: int, rng: np.random.Generat
 
 
 @torch.no_grad()
-def last_states(
-    model: M6RecMini, vectors: Float[Tensor, "items dim"], histories: Sequence[History]
-) -> Float[Tensor, "cases dim"]:
-    """The decoder's state after each history, of which it reads the last `events`."""
-    recent = [history.last(model.config.decoder.events) for history in histories]
-    batch = Batch.of(recent, vectors.device)
-    states = model.decoder(model.embed(vectors, batch))
-    return states[torch.arange(len(recent), device=states.device), batch.lengths]
-
-
-@torch.no_grad()
 def mean_loss(model: M6RecMini, catalogue: Catalogue, cases: Cases, batch: int = 256) -> float:
     """Mean -log p of what came next, among the items of training that the history does not hold.
 
     Smoother than a hit rate, so it needs fewer cases to tell one epoch from the next.
     """
-    vectors = model.item_vectors(catalogue.tokens, catalogue.present)
+    vectors = model.item_vectors(catalogue.tokens, catalogue.present, catalogue.seen)
     seen = catalogue.seen.cpu().numpy()
     kept = np.flatnonzero(seen[cases.targets])
     losses = []
@@ -237,14 +251,7 @@ def mean_loss(model: M6RecMini, catalogue: Catalogue, cases: Cases, batch: int =
         logits = model.vector_logits(last_states(model, vectors, part.histories), vectors)
         closed = torch.from_numpy(closed_items(part, seen)).to(logits.device)
         target = torch.from_numpy(part.targets).to(logits.device)
-        losses.append(torch.nn.functional.cross_entropy(logits.masked_fill(closed, -torch.inf), target, reduction="none"))
+        losses.append(
+            torch.nn.functional.cross_entropy(logits.masked_fill(closed, -torch.inf), target, reduction="none")
+        )
     return float(torch.cat(losses).mean()) if losses else 0.0
-
-
-def closed_items(cases: Cases, seen: Bool[np.ndarray, " items"]) -> Bool[np.ndarray, "cases items"]:
-    """True for items that cannot be the answer: unseen in training, or in the history; never the target."""
-    closed = np.tile(~seen, (len(cases), 1))
-    for row, history in enumerate(cases.histories):
-        closed[row, history.items] = True
-    closed[np.arange(len(cases)), cases.targets] = False
-    return closed

@@ -2,9 +2,9 @@
 
 Residual quantisation: the first code names the nearest of k centroids, the second the nearest
 centroid of what the first left over, and so on; similar items share a prefix. Items that still
-agree in every code are told apart by one last number. IDs come from content alone, so an item
-gets one on the day it arrives. Rajput et al. 2023 (TIGER), section 3.1, with k-means in place of
-a trained RQ-VAE: nothing to collapse, and as good at this size.
+agree in every code are told apart by one last number. The codes come from content alone, so an
+item gets an ID on the day it arrives. Rajput et al. 2023 (TIGER), section 3.1, with k-means in
+place of a trained RQ-VAE: nothing to train, and no codebook that collapses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def squared_distances(
     x: Float[np.ndarray, "points dim"], centroids: Float[np.ndarray, "k dim"]
 ) -> Float[np.ndarray, "points k"]:
     """Squared Euclidean distance of every point to every centroid."""
-    return np.maximum((x**2).sum(1)[:, None] - 2 * x @ centroids.T + (centroids**2).sum(1), 0)
+    expanded = (x**2).sum(1)[:, None] - 2 * x @ centroids.T + (centroids**2).sum(1)
+    return np.asarray(np.maximum(expanded, 0))  # rounding can leave a point at distance -1e-16 from itself
 
 
 def kmeans(
@@ -49,7 +50,7 @@ def kmeans(
 class ResidualQuantiser:
     """Centroids level by level; each level describes what the levels before it left over."""
 
-    levels: tuple[Float32[np.ndarray, "k dim"], ...]
+    levels: tuple[Float32[np.ndarray, "_k dim"], ...]
 
     @classmethod
     def fit(
@@ -86,22 +87,24 @@ def assign_ids(
     """A different ID for every item: its codes, and a last number below `spare` for those that collide.
 
     When more than `spare` items share all codes, the overflow takes the next nearest code of the
-    last level, so that an ID stays close to the truth. Raises ValueError if there is no room.
+    last level, so that an ID stays close to the truth. First come, first served: items added at the
+    end change no ID before them. Raises ValueError if there is no room.
     """
     codes = quantiser.encode(vectors)
     prefixes = codes[:, :-1]
-    nearest = squared_distances(vectors - quantiser.decode(prefixes), quantiser.levels[-1]).argsort(1, kind="stable")
+    rest = vectors.astype(np.float64) - quantiser.decode(prefixes)
+    nearest = squared_distances(rest, quantiser.levels[-1]).argsort(1, kind="stable")
     used: dict[tuple[int, ...], int] = {}
     ids = np.empty((len(codes), codes.shape[1] + 1), np.int64)
-    for row, prefix in enumerate(map(tuple, prefixes)):
-        for code in nearest[row]:
+    for row, prefix in enumerate(map(tuple, prefixes.tolist())):
+        for code in nearest[row].tolist():
             number = used.get((*prefix, code), 0)
             if number < spare:
                 used[(*prefix, code)] = number + 1
                 ids[row] = (*prefix, code, number)
                 break
         else:
-            raise ValueError(f"no free ID under prefix {prefix}: raise the code sizes, or `spare` above {spare}")
+            raise ValueError(f"item {row}: no free ID under {prefix}; raise the code sizes, or `spare` above {spare}")
     return ids
 
 
@@ -112,20 +115,20 @@ class Trie:
     Nodes of the last table's entries are the items themselves.
     """
 
-    tables: tuple[Int64[np.ndarray, "nodes codes"], ...]
+    tables: tuple[Int64[np.ndarray, "_nodes _codes"], ...]
 
     @classmethod
     def build(cls, ids: Int64[np.ndarray, "items levels"], sizes: tuple[int, ...]) -> Trie:
-        """The trie of these IDs; raises ValueError if two items share one."""
+        """The trie of these IDs; raises ValueError if two items share one, or if `sizes` are not one a level."""
         if len(np.unique(ids, axis=0)) != len(ids):
             raise ValueError("two items have the same semantic ID; assign_ids makes them unique")
         node, count, tables = np.zeros(len(ids), np.int64), 1, []
-        for level, size in enumerate(sizes):
-            key = node * size + ids[:, level]
+        for level, (size, codes) in enumerate(zip(sizes, ids.T, strict=True)):
+            key = node * size + codes
             _, child = np.unique(key, return_inverse=True)
             child = np.arange(len(ids)) if level == len(sizes) - 1 else child
             table = np.full((count, size), -1, np.int64)
-            table[node, ids[:, level]] = child
+            table[node, codes] = child
             tables.append(table)
             node, count = child, int(child.max()) + 1
         return cls(tuple(tables))

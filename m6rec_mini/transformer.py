@@ -9,6 +9,7 @@ values of earlier tokens are kept, so that each new token costs one step instead
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +75,8 @@ class Attention(nn.Module):
 
     def split(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch heads tokens width"]:
         """Give each head its share of the width."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # batch, heads, tokens, width
+        by_head = x.reshape(*x.shape[:2], self.heads, x.shape[2] // self.heads)  # batch, tokens, heads, width
+        return by_head.transpose(1, 2)  # batch, heads, tokens, width
 
     def forward(
         self,
@@ -89,7 +91,7 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=self.dropout if self.training else 0.0)
-        return self.out(mixed.transpose(1, 2).flatten(2))  # batch, queries, heads * width = dim
+        return cast(Tensor, self.out(mixed.transpose(1, 2).flatten(2)))  # batch, queries, heads * width = dim
 
 
 class Block(nn.Module):
@@ -110,7 +112,7 @@ class Block(nn.Module):
     ) -> Float[Tensor, "batch tokens dim"]:
         """The tokens, each informed by those that `mask` lets it see."""
         x = x + self.drop(self.attention(self.norm_attention(x), mask=mask, cache=cache))
-        return x + self.drop(self.mlp(self.norm_mlp(x)))
+        return cast(Tensor, x + self.drop(self.mlp(self.norm_mlp(x))))
 
 
 def causal_mask(tokens: int, device: torch.device | str | None = None) -> Bool[Tensor, "1 1 tokens tokens"]:

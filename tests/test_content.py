@@ -208,6 +208,10 @@ def test_what_a_lower_rate_cannot_carry_is_taken_out() -> None:
     assert np.abs(first_seconds(tone(2000, 16_000, loud=0.5), 1.0, 8000)).max() > 0.45
 
 
+def test_only_the_first_seconds_are_resampled() -> None:
+    assert [len(first_seconds(tone(500, rate, seconds=3), 1.5, 8000)) for rate in (8000, 44_100)] == [12_000, 12_000]
+
+
 def test_short_sounds_end_in_silence_and_long_ones_are_cut() -> None:
     sounds = [tone(500, seconds=s) for s in (0.1, 0.25, 3.0)]
     items = [Item(str(n), audio=sound) for n, sound in enumerate(sounds)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from test_media import NOISE, png_that_declares
+from test_media import NOISE
 
 from m6rec_mini.catalog import RAW_MODALITIES, Catalog, DataError, Event, Item, Sound
 from m6rec_mini.datasets.folder import load_folder, read_events, read_items, save_folder
@@ -150,7 +150,9 @@ def test_csv_and_parquet_say_the_same_as_jsonl(tmp_path: Path, kind: str) -> Non
     assert not report.notes
 
 
-def test_parquet_times_and_maps_are_understood(tmp_path: Path) -> None:
+def test_parquet_times_and_maps_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")  # where the reader sits must not matter
+    time.tzset()
     noon = datetime(1970, 1, 2, 12)
     rows = [("u", "a", "view", noon), ("u", "a", "view", noon.replace(microsecond=5))]
     columns = dict(zip(("user", "item", "action", "timestamp"), map(list, zip(*rows, strict=True)), strict=True))
@@ -161,6 +163,8 @@ def test_parquet_times_and_maps_are_understood(tmp_path: Path) -> None:
     aware = pa.table(columns | {"timestamp": [noon.replace(tzinfo=UTC)] * 2})
     pq.write_table(aware, tmp_path / "events.parquet")
     assert [event.timestamp for event in read_events(tmp_path / "events.parquet")[0]] == [36 * 3600] * 2
+    monkeypatch.undo()
+    time.tzset()
     kind = pa.map_(pa.string(), pa.list_(pa.float32()))
     pq.write_table(pa.table({"id": [7], "features": pa.array([[("look", [1, 2])]], kind)}), tmp_path / "items.parquet")
     (item,) = read_items(tmp_path / "items.parquet")[0]
@@ -168,109 +172,9 @@ def test_parquet_times_and_maps_are_understood(tmp_path: Path) -> None:
     assert item.features["look"].tolist() == [1, 2]
 
 
-BAD_ITEMS: list[tuple[Record, str, str]] = [
-    ({"text": "x"}, "id", "no id"),
-    ({"id": None, "text": "x"}, "id", "no id"),
-    ({"id": "", "text": "x"}, "id", "no id"),
-    ({"id": 1.5, "text": "x"}, "id", "id is 1.5; expected text or a whole number"),
-    ({"id": True, "text": "x"}, "id", "id is True; expected text or a whole number"),
-    ({"id": "a", "text": "x"}, "id", "id 'a' stands in row 1 already"),
-    ({"id": "d"}, "modalities", "no modality at all"),
-    ({"id": "d", "text": " \n"}, "modalities", "no modality at all"),
-    ({"id": "d", "text": None, "image": None, "audio": None, "features": None}, "modalities", "no modality at all"),
-    ({"id": "d", "text": 5}, "text", "text is 5; expected text"),
-    ({"id": "d", "text": "x" * 10**6}, "text", "text has 1,000,000 characters; at most 20,000"),
-    ({"id": "d", "text": "cut \ud83d"}, "text", "half a surrogate pair"),
-    ({"id": "d", "text": "x", "title": ["x"]}, "title", "title is ['x']; expected text"),
-    ({"id": "d", "text": "x", "domain": "x" * 30_000}, "domain", "domain has 30,000 characters"),
-    ({"id": "d", "text": "x", "created_at": -5}, "created_at", "timestamp -5 is not between 1970 and 2100"),
-    ({"id": "d", "text": "x", "created_at": 1.5}, "created_at", "created_at is 1.5; expected whole seconds"),
-    ({"id": "d", "features": {"look": [1, float("nan")]}}, "features", "feature 'look' has NaN or infinite"),
-    ({"id": "d", "features": {"look": [1, float("inf")]}}, "features", "feature 'look' has NaN or infinite"),
-    ({"id": "d", "features": {"look": [1, 1e39]}}, "features", "feature 'look' has NaN or infinite"),
-    ({"id": "d", "features": {"look": [1, 10**400]}}, "features", "beyond 1e308"),
-    ({"id": "d", "features": {"look": [1, None]}}, "features", "expected a list of numbers"),
-    ({"id": "d", "features": {"look": [1, "2"]}}, "features", "expected a list of numbers"),
-    ({"id": "d", "features": {"look": [1, True]}}, "features", "expected a list of numbers"),
-    ({"id": "d", "features": {"look": [[1, 2]]}}, "features", "expected a list of numbers"),
-    ({"id": "d", "features": {"look": []}}, "features", "expected a list of numbers"),
-    ({"id": "d", "features": {"look": "1 x"}}, "features", "expected a list of numbers"),
-    ({"id": "d", "features": {"look": "[1, 2"}}, "features", "expected a list of numbers"),
-    ({"id": "d", "features": {"look": 3}}, "features", "expected a list of numbers"),
-    ({"id": "d", "features": {"text": [3]}}, "features", "a feature cannot be called 'text'"),
-    ({"id": "d", "features": [1, 2]}, "features", "expected an object of name -> list"),
-    ({"id": "d", "features": {"look": [1, 2, 3]}}, "features", "'look' has 3 numbers; most items have 2"),
-    ({"id": "d", "image": "none.png"}, "image", "none.png does not exist"),
-    ({"id": "d", "image": "."}, "image", "is a folder; expected a file"),
-    ({"id": "d", "image": "items.jsonl"}, "image", "not a whole PNG or JPEG picture"),
-    ({"id": "d", "image": "bomb.png"}, "image", "bomb.png declares more than"),
-    ({"id": "d", "image": ["b.png"]}, "image", "image is ['b.png']; expected text"),
-    ({"id": "d", "image": "../b.png"}, "image", "leaves the folder"),
-    ({"id": "d", "image": "x\\..\\b.png"}, "image", "leaves the folder"),
-    ({"id": "d", "image": "/etc/passwd"}, "image", "leaves the folder"),
-    ({"id": "d", "image": "C:\\b.png"}, "image", "leaves the folder"),
-    ({"id": "d", "image": "b\0.png"}, "image", "leaves the folder"),
-    ({"id": "d", "image": "link.png"}, "image", "is a link that leaves"),
-    ({"id": "d", "image": "x" * 5000}, "image", "cannot be a file"),
-    ({"id": "d", "audio": "b.png"}, "audio", "not a whole WAV or FLAC sound"),
-    ({"id": "d", "audio": "silence.wav"}, "audio", "an empty sound"),
-    ({"id": "d", "audio": "nan.wav"}, "audio", "NaN or infinite"),
-]  # fmt: skip
-BAD_EVENTS: list[tuple[Record, str, str]] = [
-    ({"user": None}, "user", "no user"),
-    ({"user": ""}, "user", "no user"),
-    ({"item": None}, "item", "no item"),
-    ({"item": "z"}, "item", "item 'z' is not among the 3 items read"),
-    ({"item": ["a"]}, "item", "item is ['a']; expected text or a whole number"),
-    ({"action": None}, "action", "no action"),
-    ({"action": "View"}, "action", "action is 'View'; expected one of view, like, comment"),
-    ({"action": 1}, "action", "action is 1; expected text"),
-    ({"timestamp": None}, "timestamp", "no timestamp"),
-    ({"timestamp": -1}, "timestamp", "timestamp -1 is not between 1970 and 2100"),
-    ({"timestamp": 1_700_000_000_000}, "timestamp", "(milliseconds? divide by 1000)"),
-    ({"timestamp": 10.5}, "timestamp", "timestamp is 10.5; expected whole seconds"),
-    ({"timestamp": "10.5"}, "timestamp", "timestamp is '10.5'; expected whole seconds"),
-    ({"timestamp": "1_0"}, "timestamp", "timestamp is '1_0'; expected whole seconds"),
-    ({"timestamp": "2024-05-01"}, "timestamp", "timestamp is '2024-05-01'; expected whole seconds"),
-    ({"timestamp": float("nan")}, "timestamp", "timestamp is nan; expected whole seconds"),
-    ({"timestamp": "9" * 400}, "timestamp", "expected whole seconds"),
-    ({"timestamp": True}, "timestamp", "timestamp is True; expected whole seconds"),
-    ({"comment": "nice"}, "comment", "only a 'comment' has words"),
-    ({"action": "comment", "comment": 3}, "comment", "comment is 3; expected text"),
-    ({"action": "comment", "comment": "x" * 10**6}, "comment", "comment has 1,000,000 characters"),
-]  # fmt: skip
-
-
-def check_rejection(folder: Path, name: str, field: str, reason: str) -> None:
-    """Strict raises with the place and the reason; skip keeps all but the second record."""
-    catalog, report = load_folder(folder, bad="skip")
-    (problem,) = report.problems
-    assert (problem.file, problem.row, problem.field) == (folder / f"{name}.jsonl", 2, field)
-    assert reason in problem.reason
-    assert (len(catalog.items), len(catalog.events)) == (3, 3)
-    with pytest.raises(DataError) as caught:
-        load_folder(folder)
-    assert str(problem) in str(caught.value)
-
-
-@pytest.mark.parametrize(("record", "field", "reason"), BAD_ITEMS)
-def test_a_bad_item_is_named_and_costs_nothing_else(tmp_path: Path, record: Record, field: str, reason: str) -> None:
-    folder = lay_out(tmp_path, [ITEMS[0], record, *ITEMS[1:]])
-    (folder / "bomb.png").write_bytes(png_that_declares(60_000, 60_000))
-    (folder / "link.png").symlink_to("/etc/passwd")
-    soundfile.write(folder / "silence.wav", np.zeros(0, np.float32), 8000)
-    soundfile.write(folder / "nan.wav", np.array([0, np.nan], np.float32), 8000, subtype="FLOAT")
-    check_rejection(folder, "items", field, reason)
-
-
-@pytest.mark.parametrize(("change", "field", "reason"), BAD_EVENTS)
-def test_a_bad_event_is_named_and_costs_nothing_else(tmp_path: Path, change: Record, field: str, reason: str) -> None:
-    check_rejection(lay_out(tmp_path, ITEMS, [EVENTS[0], EVENTS[0] | change, *EVENTS[1:]]), "events", field, reason)
-
-
-@pytest.mark.parametrize("time", [10, 10.0, "10", "10.0", "1e1"])
-def test_whole_numbers_are_times_however_written(tmp_path: Path, time: object) -> None:
-    folder = lay_out(tmp_path, events=[EVENTS[0] | {"timestamp": time, "item": 5}])
+@pytest.mark.parametrize("moment", [10, 10.0, "10", "10.0", "1e1"])
+def test_whole_numbers_are_times_however_written(tmp_path: Path, moment: object) -> None:
+    folder = lay_out(tmp_path, events=[EVENTS[0] | {"timestamp": moment, "item": 5}])
     assert read_events(folder / "events.jsonl")[0] == [Event("u", "5", "view", 10)]
 
 
@@ -396,6 +300,13 @@ def test_saving_never_overwrites_and_never_leaves_half_a_folder(tmp_path: Path) 
     assert load_folder(tmp_path / "out")[0].name == "toy"
 
 
+def test_events_added_to_a_folder_saved_without_are_read(tmp_path: Path) -> None:
+    folder = save_folder(Catalog("toy", [Item("a", text="x")]), tmp_path / "toy")
+    assert load_folder(folder)[0].events == []
+    (folder / "events.csv").write_text("user,item,action,timestamp\nu,a,view,1\n")
+    assert load_folder(folder)[0].events == [Event("u", "a", "view", 1)]
+
+
 def test_pictures_and_sounds_are_bounded_on_loading(tmp_path: Path) -> None:
     catalog, _ = load_folder(lay_out(tmp_path), max_side=30, max_seconds=2 / 8000)
     image, audio = catalog.items[1].image, catalog.items[1].audio
@@ -411,7 +322,9 @@ def test_ml_100k_agrees_with_a_plain_reading(tmp_path: Path, shared_data: Path) 
     (tmp_path / "a.item").write_bytes((shared_data / "ml-100k" / "ml-100k.item").read_bytes())
     catalog, report = load_folder(tmp_path)
     rows = [line.split("\t") for line in lines[1:]]
-    expected = [Event(user, item, "like" if int(stars) > 3 else "view", int(time)) for user, item, stars, time in rows]
+    expected = [
+        Event(user, item, "like" if int(stars) > 3 else "view", int(second)) for user, item, stars, second in rows
+    ]
     assert catalog.events == expected
     assert len(catalog.items) == 1682
     assert catalog.items[0].text == "Toy Story. 1995. Animation Children's Comedy"

@@ -235,7 +235,7 @@ def test_half_a_flac_is_refused(tmp_path: Path) -> None:
     write_sound(tmp_path / "a.flac", Sound(noise, 8000))
     whole = (tmp_path / "a.flac").read_bytes()
     (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"a\.flac is (not a whole|cut short)"):
+    with pytest.raises(DataError, match=r"a\.flac is not a whole WAV or FLAC"):
         read_sound(tmp_path / "a.flac")
 
 

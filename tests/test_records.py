@@ -133,8 +133,12 @@ def test_one_spoilt_csv_line_costs_one_record(
 
 
 def test_a_csv_record_has_the_number_of_its_first_line(tmp_path: Path) -> None:
-    records, _ = read(tmp_path / "a.csv", 'a,b\n1,"x\n\ny"\n\n2,z\n')
+    records, report = read(tmp_path / "a.csv", 'a,b\n1,"x\n\ny"\n\n2,z\n')
     assert records == [(2, {"a": "1", "b": "x\n\ny"}), (6, {"a": "2", "b": "z"})]
+    assert not report.rejected
+    records, report = read(tmp_path / "a.csv", 'a,b\n1,"x\nè"\n2,z\n'.encode("latin-1"))
+    assert records == [(4, {"a": "2", "b": "z"})]
+    assert [row for row, _ in faults(report)] == [2]
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 
-from m6rec_mini.catalog import ACTIONS, MAX_TEXT, RAW_MODALITIES, Action, DataError, Event, Item
+from m6rec_mini.catalog import ACTIONS, MAX_TEXT, RAW_MODALITIES, DataError, Event, Item
 from m6rec_mini.datasets.files import inside
 from m6rec_mini.datasets.media import read_image, read_sound
 from m6rec_mini.datasets.records import Record, RowError, number, show
@@ -72,7 +72,7 @@ def event_from(record: Record) -> Event:
         return Event(
             identifier(record, "user"),
             identifier(record, "item"),
-            cast(Action, action),
+            action,
             whole_seconds(record, "timestamp"),
             words(record, "comment"),
         )

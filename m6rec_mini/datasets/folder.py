@@ -9,6 +9,7 @@ items:   id, domain, text, title, image and audio (paths in the folder), created
          an object of name -> numbers, or a column `features.NAME` for each
 events:  user, item, action (view, like, comment), timestamp (whole seconds since 1970), comment
 friends: user, friend
+catalog.json, which `save_folder` adds: the name, how actions were derived, and that 0 events are meant
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def load_folder(
     report, about = Report(limit), _about(path)
     items = _items(_table(path, "items", ".item"), report, max_side, max_seconds)
     events: list[Event] = []
-    if about.get("events") != 0:  # only a folder that says so may have none
+    if about.get("events") != 0 or _candidates(path, "events", ".inter"):  # only who says so may have none
         events = _events(_table(path, "events", ".inter"), {item.id for item in items}, report)
     friends = _friends(_table(path, "friends"), report) if _candidates(path, "friends") else []
     report.enforce(bad)

@@ -1,0 +1,241 @@
+"""One score from several parts: what the network says, and what counting says.
+
+Each part is a log-distribution over the items. They are joined as in a log-linear model: a weighted
+sum, the weights chosen by the likelihood of what came next in the validation cases. So every part
+is named, can be looked at alone, and can be left out to see what it was worth. Items that were in
+no training event have no counts: their counting parts are those of the items most like them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, Int64
+from scipy.special import log_softmax
+from torch import Tensor
+
+from m6rec_mini.catalog import History
+from m6rec_mini.content import PAD, Content
+from m6rec_mini.evaluation import Cases
+from m6rec_mini.fusion import CrossModalFusion
+from m6rec_mini.generation import TrieTensors, beam_search
+from m6rec_mini.model import Batch, M6RecMini
+from m6rec_mini.pretraining import Catalogue
+from m6rec_mini.prior import CooccurrencePrior
+from m6rec_mini.semantic_ids import Trie
+
+PARTS = ("decoder", "ease", "markov", "content")
+NEIGHBOURS = 10  # items that lend their counts to one that has none
+LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each part counts; `fresh` is the weight of `content` for items without training events."""
+
+    decoder: float = 1.0
+    ease: float = 0.0
+    markov: float = 0.0
+    content: float = 0.0
+    fresh: float = 0.5
+    popularity_penalty: float = 0.0  # times log(1 + training events), taken off: more for the tail, less for the head
+
+
+class Scorer:
+    """Scores of all items of a catalogue, seen and unseen, after any histories."""
+
+    def __init__(
+        self,
+        model: M6RecMini,
+        catalogue: Catalogue,
+        prior: CooccurrencePrior | None,
+        counts: Int64[np.ndarray, " items"],
+        weights: Weights | None = None,
+    ) -> None:
+        self.model, self.catalogue, self.prior = model, catalogue, prior
+        self.counts, self.weights = counts, weights or Weights()
+        self.seen = catalogue.seen.cpu().numpy()
+        with torch.no_grad():
+            self.vectors = model.item_vectors(catalogue.tokens, catalogue.present, catalogue.seen)
+        self.likeness = likeness(model, catalogue)
+        self.lent = nearest(self.likeness, self.seen)
+
+    @torch.no_grad()
+    def decoder(self, histories: Sequence[History]) -> Float32[np.ndarray, "cases items"]:
+        """log p of each item by the decoder's vectors: one softmax over all items."""
+        states = last_states(self.model, self.vectors, histories)
+        return np.asarray(self.model.vector_logits(states, self.vectors).log_softmax(-1).cpu().numpy())
+
+    @torch.no_grad()
+    def codes(self, histories: Sequence[History], width: int = 50) -> Float32[np.ndarray, "cases items"]:
+        """log p of the items whose semantic IDs a beam of `width` finds; -inf for the others."""
+        assert self.catalogue.ids is not None
+        sizes = self.model.config.decoder.code_sizes
+        trie = TrieTensors.of(Trie.build(self.catalogue.ids.cpu().numpy(), sizes), self.vectors.device)
+        batch = read(self.model, histories, self.vectors.device)
+        _, caches = self.model.decoder.prefill(self.model.embed(self.vectors, batch), batch.lengths)
+        found, scores = beam_search(self.model.decoder, caches, trie, width)
+        out = torch.full((len(histories), len(self.vectors)), -torch.inf, device=self.vectors.device)
+        return np.asarray(out.scatter_reduce(1, found, scores, "amax").cpu().numpy())
+
+    def content(self, histories: Sequence[History], half_life: float = 10.0) -> Float32[np.ndarray, "cases items"]:
+        """Standardised cosine between each item and the (fading) mean of the history; zeros without one."""
+        rows = []
+        for history in histories:
+            fade = 0.5 ** (np.arange(len(history))[::-1] / half_life)
+            cosine = self.likeness @ (fade @ self.likeness[history.items])
+            rows.append((cosine - cosine.mean()) / max(float(cosine.std()), LEAST) if len(history) else cosine * 0)
+        return np.asarray(rows, np.float32).reshape(len(histories), len(self.seen))
+
+    def parts(self, histories: Sequence[History]) -> dict[str, Float32[np.ndarray, "cases items"]]:
+        """Every part by name, for all items."""
+        parts = {"decoder": self.decoder(histories), "content": self.content(histories)}
+        if self.prior is not None:
+            parts |= {name: self._lend(part) for name, part in self.prior.parts(histories).items()}
+        return parts
+
+    def _lend(self, part: Float32[np.ndarray, "cases known"]) -> Float32[np.ndarray, "cases items"]:
+        """Give items without counts the mean probability of those most like them."""
+        wide = np.full((len(part), len(self.seen)), np.log(LEAST), np.float32)
+        wide[:, : part.shape[1]] = part
+        like, share = self.lent
+        borrowed = np.einsum("cun,un->cu", np.exp(wide[:, like]), share)  # cases, unseen, neighbours -> cases, unseen
+        wide[:, ~self.seen] = np.log(np.maximum(borrowed, LEAST))
+        return wide
+
+    def scores(self, histories: Sequence[History]) -> Float32[np.ndarray, "cases items"]:
+        """log p of each item by all parts together."""
+        return self.join(self.parts(histories))
+
+    def join(self, parts: Mapping[str, Float32[np.ndarray, "cases items"]]) -> Float32[np.ndarray, "cases items"]:
+        """The weighted sum, as a log-distribution."""
+        weights = self.weights
+        total = sum(np.float32(getattr(weights, name)) * part for name, part in parts.items())
+        total = np.where(self.seen, total, total + np.float32(weights.fresh - weights.content) * parts["content"])
+        total = total - np.float32(weights.popularity_penalty) * np.log1p(self.counts).astype(np.float32)
+        return np.asarray(log_softmax(total, axis=1), np.float32)
+
+    # ---- new items, and what a score is made of --------------------------------------------
+
+    @torch.no_grad()
+    def with_items(self, content: Content) -> Scorer:
+        """The same scorer with items added that it judges by content alone."""
+        old = self.catalogue
+        tokens, present = self.model.encoders.encode_all(content.to(old.tokens.device))
+        new = len(content)
+        catalogue = Catalogue(
+            torch.cat([old.tokens, tokens]),
+            torch.cat([old.present, present]),
+            F.pad(old.seen, (0, new)),
+            None,  # IDs name places in a trie; new ones are given when the catalogue is built again
+            None if old.keywords is None else F.pad(old.keywords, (0, 0, 0, new), value=PAD),
+        )
+        return Scorer(self.model, catalogue, self.prior, np.pad(self.counts, (0, new)), self.weights)
+
+    @torch.no_grad()
+    def modality_shares(
+        self, history: History, rows: Int64[np.ndarray, " picked"]
+    ) -> dict[str, Float32[np.ndarray, " picked"]]:
+        """By how much the decoder's logit of each item falls when a modality is hidden; NaN where it has none.
+
+        An item's only modality is compared with the mean item: nothing else is left to hide it behind.
+        """
+        state = last_states(self.model, self.vectors, [history])[0]
+        picked = torch.from_numpy(rows).to(state.device)
+        tokens, present = self.catalogue.tokens[picked], self.catalogue.present[picked]
+        identity = self.vectors[picked] - self.model.content_vectors(tokens, present)
+        full = self.vectors[picked] @ state
+        shares = {}
+        for name, span in self.model.encoders.spans.items():
+            hidden = present.clone()
+            hidden[:, span] = False
+            left = hidden.any(1)
+            fall = full - self.vectors.mean(0) @ state
+            fall[left] = full[left] - (self.model.content_vectors(tokens[left], hidden[left]) + identity[left]) @ state
+            shares[name] = torch.where(present[:, span].any(1), fall, torch.nan).cpu().numpy()
+        return shares
+
+    @torch.no_grad()
+    def attention(self, rows: Int64[np.ndarray, " picked"]) -> dict[str, Float32[np.ndarray, " picked"]]:
+        """The share of the fusion's attention that falls on each modality; nothing for plain concatenation."""
+        fusion = self.model.fusion
+        if not isinstance(fusion, CrossModalFusion):
+            return {}
+        picked = torch.from_numpy(rows).to(self.vectors.device)
+        weights = fusion.weights(self.catalogue.tokens[picked], self.catalogue.present[picked])
+        return {name: weights[:, span].sum(1).cpu().numpy() for name, span in self.model.encoders.spans.items()}
+
+
+@torch.no_grad()
+def likeness(model: M6RecMini, catalogue: Catalogue) -> Float32[np.ndarray, "items width"]:
+    """Item contents as unit vectors, so that their products are cosines.
+
+    Centred on the items of training: what all items share says nothing about which are alike.
+    """
+    raw = model.content_vectors(catalogue.tokens, catalogue.present)
+    centred = raw - raw[catalogue.seen].mean(0)
+    return np.asarray(F.normalize(centred, dim=-1).cpu().numpy())
+
+
+def nearest(
+    likeness: Float32[np.ndarray, "items width"], seen: Bool[np.ndarray, " items"], count: int = NEIGHBOURS
+) -> tuple[Int64[np.ndarray, "unseen neighbours"], Float32[np.ndarray, "unseen neighbours"]]:
+    """For each unseen item the seen ones most like it, and their shares (positive cosines, adding up to 1)."""
+    cosine = likeness[~seen] @ likeness[seen].T  # unseen, seen
+    rows = np.argsort(-cosine, axis=1, kind="stable")[:, :count]
+    weight = np.maximum(np.take_along_axis(cosine, rows, axis=1), LEAST)
+    return np.flatnonzero(seen)[rows].astype(np.int64), (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+
+
+def read(model: M6RecMini, histories: Sequence[History], device: torch.device | str) -> Batch:
+    """The last events of each history, as many as the decoder reads."""
+    return Batch.of([history.last(model.config.decoder.events) for history in histories], device)
+
+
+@torch.no_grad()
+def last_states(
+    model: M6RecMini, vectors: Float[Tensor, "items dim"], histories: Sequence[History]
+) -> Float[Tensor, "cases dim"]:
+    """The decoder's state after each history."""
+    batch = read(model, histories, vectors.device)
+    states = model.decoder(model.embed(vectors, batch))
+    last: Tensor = states[torch.arange(len(histories), device=states.device), batch.lengths]
+    return last
+
+
+def closed_items(cases: Cases, seen: Bool[np.ndarray, " items"]) -> Bool[np.ndarray, "cases items"]:
+    """True for items that cannot be the answer: unseen in training, or in the history; never the target."""
+    closed = np.tile(~seen, (len(cases), 1))
+    for row, history in enumerate(cases.histories):
+        closed[row, history.items] = True
+    closed[np.arange(len(cases)), cases.targets] = False
+    return closed
+
+
+def fit_weights(scorer: Scorer, cases: Cases) -> Weights:
+    """Weights of the parts that make the targets of `cases` likeliest among open items; none is negative.
+
+    Likelihood rather than a hit rate: it is smooth and convex in the weights, so a few hundred cases
+    suffice and no grid is needed.
+    """
+    cases = cases.take(np.flatnonzero(scorer.seen[cases.targets]))
+    parts = scorer.parts(cases.histories)
+    stack = torch.from_numpy(np.stack(list(parts.values()), axis=-1))  # cases, items, parts
+    closed = torch.from_numpy(closed_items(cases, scorer.seen))
+    targets = torch.from_numpy(cases.targets)
+    free = torch.zeros(len(parts), requires_grad=True)  # softplus of it is the weight
+    optimizer = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy((stack @ F.softplus(free)).masked_fill(closed, -torch.inf), targets)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    found = dict(zip(parts, F.softplus(free).tolist(), strict=True))
+    return replace(scorer.weights, **found)

@@ -240,22 +240,24 @@ class Markov(ItemToItem):
             for backward, smoothing, discount in product(grid.backward, grid.smoothing, grid.discount):
                 rows = (forward + backward * forward.T + smoothing * popularity) / popularity**discount
                 setting = f"distance decay {decay:g}, backward {backward:g}, discount {discount:g}"
-                yield setting, rows / rows.sum(axis=1, keepdims=True)
+                yield setting, rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-12)
 
 
 @dataclass(frozen=True)
 class ContentKNNConfig:
-    """Grid: how many neighbours an item keeps, and how fast events fade."""
+    """Grid: by which power of the lengths an inner product is divided (1 is the cosine), how fast events fade."""
 
-    neighbours: Sequence[int] = (1_000_000, 100)
+    length_power: Sequence[float] = (1.0, 0.5, 0.0)
     half_lives: Sequence[float] = (inf, 20.0, 5.0, 2.0)
 
 
 class ContentKNN(ItemToItem):
-    """Cosine between item vectors, so items that nobody has touched are ranked as well.
+    """Likeness of item vectors, so that items are ranked which nobody has touched.
 
-    The mean vector is taken off first: what all items share says nothing about taste. An item
-    whose vector is all zeros is unknown and is similar to none.
+    The mean vector is taken off first: what all items share says nothing about taste. The cosine
+    also forgets how long a vector is, and the other settings do not: where vectors are made of tags
+    that people gave, length betrays popularity. An item whose vector is all zeros is unknown and
+    is like none.
     """
 
     name = "content-kNN"
@@ -264,17 +266,17 @@ class ContentKNN(ItemToItem):
         self.config = config or ContentKNNConfig()
         self.half_lives = self.config.half_lives
         known = np.abs(vectors).sum(axis=1, keepdims=True) > 0
-        centred = np.where(known, vectors - vectors.mean(axis=0, where=known), 0.0)
-        self.vectors = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+        self.vectors = np.where(known, vectors - vectors.mean(axis=0, where=known), 0.0)
 
     def matrices(self, train: Interactions) -> Iterator[tuple[str, Float[np.ndarray, "items items"]]]:
-        """Cosines with a zero diagonal."""
+        """Inner products over a power of the lengths, with a zero diagonal."""
         if len(self.vectors) != train.num_items:
             raise ValueError(f"{len(self.vectors)} item vectors for {train.num_items} items; give one row per item")
-        similarity = self.vectors @ self.vectors.T
-        np.fill_diagonal(similarity, 0)
-        for neighbours in self.config.neighbours:
-            yield f"{neighbours} neighbours", keep_largest(similarity, neighbours)
+        products = self.vectors @ self.vectors.T
+        lengths = np.maximum(np.sqrt(np.diag(products)), 1e-12)
+        np.fill_diagonal(products, 0)
+        for power in self.config.length_power:
+            yield f"lengths to the power of {power:g}", products / np.outer(lengths, lengths) ** power
 
 
 def co_occurrence(train: Interactions) -> Float64[np.ndarray, "items items"]:

@@ -156,7 +156,7 @@ class ContentReader:
         like a raw modality, or if a feature's width differs between items.
         """
         modalities = _chosen(items, config)
-        texts = [text for text in _values(items, "text") if text is not None and "text" in modalities]
+        texts = [text for text in _values(items, "text") if text is not None] if "text" in modalities else []
         scales = {}
         for name in modalities:
             present = [value for value in _values(items, name) if value is not None]
@@ -201,7 +201,7 @@ class ContentReader:
         A text that is too long is cut and has no [EOS], so that no model learns to stop there.
         """
         ids = torch.full((len(texts), self.config.text_length), PAD)
-        cut = [text.strip()[: CHARACTERS_PER_TOKEN * self.config.text_length] for text in texts]
+        cut = [_whole(text.strip()[: CHARACTERS_PER_TOKEN * self.config.text_length]) for text in texts]
         for row, encoding in zip(ids, self.tokenizer.encode_batch(cut, add_special_tokens=False), strict=True):
             if encoding.ids:
                 tokens = torch.tensor([BOS, *encoding.ids, EOS])[: len(row)]
@@ -260,7 +260,7 @@ def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(map(_whole, texts), trainer)
     return tokenizer
 
 
@@ -317,6 +317,11 @@ def _values(items: Sequence[Item], modality: str) -> list[Any]:
     if modality in RAW_MODALITIES:
         return [getattr(item, modality) if modality in item.modalities else None for item in items]
     return [item.features.get(modality) for item in items]
+
+
+def _whole(text: str) -> str:
+    """Text that has bytes: half a surrogate pair, left by a cut through an emoji, becomes "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _check_widths(items: Sequence[Item], feature: str, width: int) -> None:

@@ -7,9 +7,11 @@ since the event before. After any event its state can be read as
 * *codes*: the next item's semantic ID, written level by level (TIGER, Rajput et al. 2023);
 * *words*: what the next item will be about, or why a given item fits, written word by word.
 
-Codes and words continue the same sequence. In training, many positions of a history each grow
-such a *branch*: a branch sees the events up to its position and itself, never its siblings, so
-one pass trains what generation with a KV cache will later do, token for token.
+The lower blocks read, and vectors are compared with what they say. The upper blocks write: codes
+and words continue the sequence there, so learning to write cannot spoil what was learnt by reading.
+In training, many positions of a history each grow such a *branch*: a branch sees the states up to
+its position and itself, never its siblings, so one pass trains what generation with a KV cache will
+later do, token for token.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class DecoderConfig:
     """Sizes of the decoder."""
 
     dim: int = 64
-    layers: int = 2
+    layers: int = 2  # that read
+    writing_layers: int = 1  # on top of them
     heads: int = 2
     dropout: float = 0.2
     events: int = 50  # how much of a history is read
@@ -70,6 +73,8 @@ class GenerativeDecoder(nn.Module):
         self.drop = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(dim)
+        self.writer = nn.ModuleList(Block(dim, config.heads, config.dropout) for _ in range(config.writing_layers))
+        self.norm_written = nn.LayerNorm(dim)
         for table in (self.action, self.gap, self.position, self.code, self.word, self.level):
             nn.init.normal_(table.weight, std=0.02)
 
@@ -109,26 +114,40 @@ class GenerativeDecoder(nn.Module):
             x = block(x, mask, caches.layers[number] if caches is not None else None)
         return cast(Tensor, self.norm(x))
 
+    def write(
+        self,
+        x: Float[Tensor, "batch tokens dim"],
+        mask: Bool[Tensor, "#batch 1 tokens total"] | None = None,
+        caches: Caches | None = None,
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """States of tokens that are written: after those in `caches`, or as `mask` says."""
+        if caches is not None and mask is None:
+            mask = caches.see(torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
+        for number, block in enumerate(self.writer):
+            x = block(x, mask, caches.layers[number] if caches is not None else None)
+        return cast(Tensor, self.norm_written(x))
+
     def prefill(
         self, events: Float[Tensor, "batch tokens dim"], lengths: Int64[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch dim"], Caches]:
-        """Read whole histories of `lengths` events at once: the last states, and caches to go on from."""
-        caches = Caches.empty(len(self.blocks), len(events), events.device)
+        """Read whole histories of `lengths` events at once: the last states, and caches from which to write."""
+        caches = Caches.empty(len(self.writer), len(events), events.device)
         real = torch.arange(events.shape[1], device=events.device) <= lengths[:, None]  # the start token is always real
-        states = self(events, caches.see(real), caches)
+        states = self(events)  # padding comes last, so no real token sees it
+        self.write(states, caches.see(real), caches)
         return states[torch.arange(len(events), device=events.device), lengths], caches
 
     def grow(
         self,
-        events: Float[Tensor, "batch tokens dim"],
+        states: Float[Tensor, "batch tokens dim"],
         ends: Int64[Tensor, "batch branches"],
         branches: Float[Tensor, "batch branches length dim"],
-    ) -> tuple[Float[Tensor, "batch tokens dim"], Float[Tensor, "batch branches length dim"]]:
-        """States of the events' tokens and of branches that continue the history after token `ends`."""
+    ) -> Float[Tensor, "batch branches length dim"]:
+        """States of branches that continue a history, of which `states` were read, after token `ends`."""
         count, length = branches.shape[1:3]
-        x = torch.cat([events, branches.flatten(1, 2)], dim=1)  # batch, tokens + branches * length, dim
-        states = self(x, branch_mask(events.shape[1], ends, length))
-        return states[:, : events.shape[1]], states[:, events.shape[1] :].unflatten(1, (count, length))
+        x = torch.cat([states, branches.flatten(1, 2)], dim=1)  # batch, tokens + branches * length, dim
+        written = self.write(x, branch_mask(states.shape[1], ends, length))
+        return written[:, states.shape[1] :].unflatten(1, (count, length))
 
     # ---- codes ----------------------------------------------------------------------------
 

@@ -296,7 +296,8 @@ class ItemEncoder(nn.Module):
         """The same for a whole catalog, frozen (no dropout, no gradient), `batch` items at a time."""
         was_training = self.training
         self.eval()
-        parts = [self(content.rows(slice(start, start + batch))) for start in range(0, len(content), batch)]
+        starts = range(0, max(len(content), 1), batch)  # no items make one batch of none
+        parts = [self(content.rows(slice(start, start + batch))) for start in starts]
         self.train(was_training)
         tokens, present = zip(*parts, strict=True)
         return torch.cat(tokens), torch.cat(present)

@@ -328,7 +328,7 @@ def bootstrap_mean(values: Float64[np.ndarray, "*seeds cases"], samples: int = 2
 
     Cases are what is drawn, so the interval speaks about other users, not about other seeds.
     """
-    by_case = values.reshape(-1, values.shape[-1]).mean(axis=0)  # cases
+    by_case = _mean_of_seeds(values)
     if not len(by_case):
         raise ValueError("there are no cases to draw from")
     rng = np.random.default_rng(seed)
@@ -347,10 +347,14 @@ def paired_bootstrap(
 
     Pairing removes what makes cases hard for both, which is most of the variance.
     """
-    a_by_case, b_by_case = (x.reshape(-1, x.shape[-1]).mean(axis=0) for x in (a, b))
+    a_by_case, b_by_case = _mean_of_seeds(a), _mean_of_seeds(b)
     if a_by_case.shape != b_by_case.shape:
         raise ValueError(f"{len(a_by_case)} cases against {len(b_by_case)}: pairs need the same cases, in order")
     return bootstrap_mean(a_by_case - b_by_case, samples, seed)
+
+
+def _mean_of_seeds(values: Float64[np.ndarray, "*seeds cases"]) -> Float64[np.ndarray, " cases"]:
+    return np.asarray(values.mean(axis=tuple(range(values.ndim - 1))))
 
 
 def per_user(

@@ -26,8 +26,8 @@ class FusionConfig:
     dim: int = 64  # width of the item vector
     heads: int = 4
     queries: int = 4  # how many questions are asked of an item's tokens
-    dropout: float = 0.1
-    drop_modality: float = 0.1  # in training: how often a modality is hidden, so that none is leaned on
+    dropout: float = 0.0
+    drop_modality: float = 0.05  # in training: how often a modality is hidden, so that none is leaned on
 
 
 def check_present(present: Bool[Tensor, "items tokens"]) -> None:

@@ -53,7 +53,7 @@ def beam_search(
     for level, table in enumerate(trie.tables):
         token = decoder.embed_codes(codes.flatten(0, 1))[:, -1:]  # batch * beams, 1, dim
         caches = caches.pick(rows)
-        logits = decoder.code_logits(decoder(token, caches=caches)[:, -1], level)
+        logits = decoder.code_logits(decoder.write(token, caches=caches)[:, -1], level)
         beams = nodes.shape[1]
         steps = trie.log_probs(logits.view(batch, beams, -1), nodes, level)  # batch, beams, codes
         total = (scores[..., None] + steps).flatten(1)  # batch, beams * codes
@@ -69,21 +69,21 @@ def beam_search(
 @torch.no_grad()
 def id_log_likelihood(
     decoder: GenerativeDecoder,
-    events: Float[Tensor, "1 events dim"],
+    states: Float[Tensor, "1 tokens dim"],
     ids: Int64[Tensor, "items levels"],
     trie: TrieTensors,
     batch: int = 64,
 ) -> Float[Tensor, " items"]:
     """log p(ID | history) of each item, without a cache: the definition that the beam approximates.
 
-    `events` are the embedded events of one history.
+    `states` are what the decoder has read of one history.
     """
-    end = torch.tensor([[events.shape[1] - 1]], device=events.device)
+    end = torch.tensor([[states.shape[1] - 1]], device=states.device)
     scores = []
     for chunk in torch.split(ids, batch):
         branches = decoder.embed_codes(chunk[:, :-1])[:, None]  # items, 1 branch, levels, dim
-        _, states = decoder.grow(events.expand(len(chunk), -1, -1), end.expand(len(chunk), -1), branches)
-        scores.append(code_log_likelihood(decoder, states[:, 0], chunk, trie))
+        written = decoder.grow(states.expand(len(chunk), -1, -1), end.expand(len(chunk), -1), branches)
+        scores.append(code_log_likelihood(decoder, written[:, 0], chunk, trie))
     return torch.cat(scores)
 
 
@@ -122,7 +122,7 @@ def write_words(
     words = torch.zeros(len(allowed), 0, dtype=torch.long, device=allowed.device)
     token = decoder.embed_words(words, about)
     for _ in range(decoder.config.words):
-        logits = decoder.word_logits(decoder(token, caches=caches)[:, -1])
+        logits = decoder.word_logits(decoder.write(token, caches=caches)[:, -1])
         word = logits.masked_fill(~allowed, -torch.inf).argmax(1, keepdim=True)
         words = torch.cat([words, word], dim=1)
         token = decoder.embed_words(words, about)[:, -1:]

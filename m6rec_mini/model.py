@@ -81,6 +81,9 @@ class Batch:
 class M6RecMini(nn.Module):
     """The whole network. What it knows about a particular catalogue is in the tensors it is given."""
 
+    token_mean: Tensor
+    token_deviation: Tensor
+
     def __init__(self, config: ModelConfig, shapes: Shapes, num_items: int = 0) -> None:
         super().__init__()
         self.config = config
@@ -93,6 +96,29 @@ class M6RecMini(nn.Module):
             else Concatenation(config.fusion, self.encoders.dim, self.encoders.tokens)
         )
         self.decoder = GenerativeDecoder(config.decoder)
+        scale = torch.zeros(self.encoders.tokens, self.encoders.dim)
+        self.register_buffer("token_mean", scale)
+        self.register_buffer("token_deviation", scale + 1)
+
+    @torch.no_grad()
+    def calibrate(self, content: Content) -> None:
+        """Measure the frozen encoders' tokens on the items of training, so that `tokens` can standardise them.
+
+        Most of a token is what all items share. Taken off here once, it need not be unlearnt by
+        fusion, which then trains in half the steps.
+        """
+        tokens, present = self.encoders.encode_all(content)
+        count = present.sum(0).clamp(min=1)[:, None]
+        self.token_mean = (tokens * present[..., None]).sum(0) / count
+        variance = ((tokens - self.token_mean).square() * present[..., None]).sum(0) / count
+        deviation = variance.sqrt()  # of a modality that one item of training has, or none: 0, and no measure of others
+        self.token_deviation = torch.where(deviation > 1e-4, deviation, 1.0)
+
+    @torch.no_grad()
+    def tokens(self, content: Content) -> tuple[Float[Tensor, "items tokens token_dim"], Bool[Tensor, "items tokens"]]:
+        """Standardised tokens of the frozen encoders, zeros where a modality is missing."""
+        tokens, present = self.encoders.encode_all(content)
+        return (tokens - self.token_mean) / self.token_deviation * present[..., None], present
 
     def content_vectors(
         self, tokens: Float[Tensor, "items tokens token_dim"], present: Bool[Tensor, "items tokens"]

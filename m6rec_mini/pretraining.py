@@ -143,22 +143,6 @@ class PretrainEncoders(nn.Module):
         return torch.stack(losses).mean() if losses else tokens.sum() * 0
 
 
-@dataclass(frozen=True)
-class DecoderObjectives:
-    """Weights of what the decoder learns, and how many branches of each kind a history grows per step."""
-
-    next_item: float = 1.0
-    codes: float = 0.0
-    topics: float = 0.0
-    reasons: float = 0.0
-    branches: int = 4
-
-    @property
-    def writes(self) -> bool:
-        """Whether anything is written, or only vectors are compared."""
-        return self.codes + self.topics + self.reasons > 0
-
-
 @dataclass(frozen=True, eq=False)
 class Catalogue:
     """The items as the decoder's training needs them, one row an item."""
@@ -171,36 +155,57 @@ class Catalogue:
 
 
 class TrainDecoder(nn.Module):
-    """Stage two: what comes next in a history, as vector, code and words."""
+    """Stage two: which item comes next in a history."""
 
-    def __init__(
-        self,
-        model: M6RecMini,
-        catalogue: Catalogue,
-        objectives: DecoderObjectives,
-        trie: TrieTensors | None = None,
-    ) -> None:
+    def __init__(self, model: M6RecMini, catalogue: Catalogue) -> None:
         super().__init__()
-        self.model, self.catalogue, self.objectives, self.trie = model, catalogue, objectives, trie
+        self.model, self.catalogue = model, catalogue
+
+    def forward(self, batch: Batch, seed: int, share: Share = ALONE) -> Float[Tensor, ""]:  # noqa: ARG002
+        """This process's share of the mean of -log p over all events, the first from the start token alone."""
+        total, batch = int(batch.lengths.sum()), batch.map(share)
+        vectors = self.model.item_vectors(self.catalogue.tokens, self.catalogue.present, self.catalogue.seen)
+        states = self.model.decoder(self.model.embed(vectors, batch.but_last))  # the last event is only asked for
+        logits = self.model.vector_logits(states[batch.real], vectors).masked_fill(~self.catalogue.seen, -torch.inf)
+        return F.cross_entropy(logits, batch.items[batch.real], reduction="sum") / total
+
+
+@dataclass(frozen=True)
+class WritingConfig:
+    """Weights of what is written, and how many branches of each kind a history grows per step."""
+
+    codes: float = 1.0
+    topics: float = 0.3
+    reasons: float = 0.3
+    branches: int = 8
+
+
+class TrainWriting(nn.Module):
+    """Stage three: semantic IDs, topics and reasons, on top of a decoder that already reads."""
+
+    def __init__(self, model: M6RecMini, catalogue: Catalogue, config: WritingConfig, trie: TrieTensors) -> None:
+        super().__init__()
+        self.model, self.catalogue, self.config, self.trie = model, catalogue, config, trie
+        with torch.no_grad():
+            self.vectors = model.eval().item_vectors(catalogue.tokens, catalogue.present, catalogue.seen)
+
+    def train(self, mode: bool = True) -> TrainWriting:
+        """Only what writes is ever in training; what reads stays as it is."""
+        super().train(False)
+        self.model.decoder.writer.train(mode)
+        return self
 
     def forward(self, batch: Batch, seed: int, share: Share = ALONE) -> Float[Tensor, ""]:
-        """This process's share of the loss of one batch; `seed` draws where branches grow.
+        """This process's share of the loss of one batch; `seed` draws after which events something is written."""
+        ends = branch_ends(batch.lengths, self.config.branches, seed)  # before sharing: all processes draw the same
+        return self.loss(batch.map(share), share(ends)) / ends.numel()
 
-        Every event of the batch is asked for, the first from the start token alone.
-        """
-        goal, model, total = self.objectives, self.model, int(batch.lengths.sum())
-        ends = branch_ends(batch.lengths, goal.branches, seed)  # before sharing: all processes draw the same
-        of, batch, ends = ends.numel(), batch.map(share), share(ends)
-        vectors = model.item_vectors(self.catalogue.tokens, self.catalogue.present, self.catalogue.seen)
-        events = model.embed(vectors, batch.but_last)  # the last event of a row is only asked for
-        if goal.writes:
-            states, branches = model.decoder.grow(events, ends.repeat(1, 3), self.branches(batch, ends, vectors))
-            written = self.writing_loss(batch, ends, branches) / of
-        else:
-            states, written = model.decoder(events), events.new_zeros(())
-        logits = model.vector_logits(states[batch.real], vectors).masked_fill(~self.catalogue.seen, -torch.inf)
-        chosen = F.cross_entropy(logits, batch.items[batch.real], reduction="sum")
-        return goal.next_item * chosen / total + written
+    def loss(self, batch: Batch, ends: Int64[Tensor, "batch branches"]) -> Float[Tensor, ""]:
+        """Sum over all branches."""
+        with torch.no_grad():
+            states = self.model.decoder(self.model.embed(self.vectors, batch.but_last))
+        branches = self.branches(batch, ends, self.vectors)
+        return self.writing_loss(batch, ends, self.model.decoder.grow(states, ends.repeat(1, 3), branches))
 
     def branches(
         self, batch: Batch, ends: Int64[Tensor, "batch branches"], vectors: Float[Tensor, "items dim"]
@@ -222,11 +227,10 @@ class TrainDecoder(nn.Module):
     ) -> Float[Tensor, ""]:
         """Weighted sum over branches of -log p of the codes, per word of the topics and of the reasons."""
         assert self.catalogue.ids is not None
-        assert self.trie is not None
-        goal, decoder, following = self.objectives, self.model.decoder, batch.items.gather(1, ends)
+        goal, decoder, following = self.config, self.model.decoder, batch.items.gather(1, ends)
         codes, topic, reason = (x.flatten(0, 1) for x in states.chunk(3, dim=1))  # batch * branches, length, dim
         ids = self.catalogue.ids[following].flatten(0, 1)
-        loss = -goal.codes * code_log_likelihood(decoder, codes, ids, self.trie).sum()
+        loss = -goal.codes * code_log_likelihood(decoder, codes[:, : ids.shape[1]], ids, self.trie).sum()
         for weight, written, target, skip in (
             (goal.topics, topic, self.topic(following), 0),
             (goal.reasons, reason, self.reason(batch, ends), 1),  # its first token is the item that it is about

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from m6rec_mini.catalog import Catalog, History, Interactions
 from m6rec_mini.content import Content, ContentConfig, ContentReader
@@ -28,10 +28,11 @@ from m6rec_mini.keywords import key_words
 from m6rec_mini.model import Batch, M6RecMini, ModelConfig
 from m6rec_mini.pretraining import (
     Catalogue,
-    DecoderObjectives,
     PretrainConfig,
     PretrainEncoders,
     TrainDecoder,
+    TrainWriting,
+    WritingConfig,
 )
 from m6rec_mini.prior import CooccurrencePrior
 from m6rec_mini.recommender import Known, Recommender
@@ -48,11 +49,9 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     encoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=8, batch=128, patience=3))
-    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=60, learning_rate=2e-3, patience=5))
+    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=40, learning_rate=3e-3, patience=5))
     writing_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=8, patience=3))
-    objectives: DecoderObjectives = field(
-        default_factory=lambda: DecoderObjectives(codes=0.3, topics=0.1, reasons=0.1)
-    )
+    writing: WritingConfig = field(default_factory=WritingConfig)
     keywords: int = 3
     prior: bool = True
     seed: int = 0
@@ -89,7 +88,8 @@ def train_model(
 
     log = pretrain_encoders(model, content.rows(torch.from_numpy(seen)), reader, recipe, folder, on_epoch)
     model.encoders.requires_grad_(False)
-    tokens, present = model.encoders.encode_all(content)
+    model.calibrate(content.rows(torch.from_numpy(seen)))
+    tokens, present = model.tokens(content)
     catalogue = Catalogue(tokens, present, torch.from_numpy(seen).to(device))
     log += train_decoder(model, catalogue, split, recipe, folder, on_epoch)
 
@@ -152,11 +152,15 @@ def train_decoder(
     folder: Path | None,
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
-    """Stage two: the next item alone. Codes and words are not yet trained."""
-    for part in (model.decoder.code, model.decoder.word, model.decoder.level):
-        part.requires_grad_(False)
-    stage = TrainDecoder(model, catalogue, DecoderObjectives(recipe.objectives.next_item))
-    return _run("decoder", stage, split, recipe.decoder_loop, recipe.seed, folder, on_epoch)
+    """Stage two: the next item alone. What writes is not yet trained."""
+    what_writes(model).requires_grad_(False)
+
+    def validate() -> float:
+        return -mean_loss(model, catalogue, split.validation)
+
+    stage = TrainDecoder(model, catalogue)
+    batches = batches_of(split.train, recipe.model.decoder.events, recipe.decoder_loop.batch, catalogue.tokens.device)
+    return Stage("decoder", stage, batches, validate, recipe.decoder_loop, recipe.seed, folder).run(on_epoch)
 
 
 def semantic_ids(model: M6RecMini, catalogue: Catalogue, recipe: Recipe) -> Int64[Tensor, "items levels"]:
@@ -178,37 +182,42 @@ def train_writing(
     folder: Path | None,
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
-    """Stage three: IDs and words on top. Items stay as they are, since IDs name their vectors."""
+    """Stage three: IDs and words on top. All that reads stays as it is, since IDs name its vectors."""
     assert catalogue.ids is not None
-    model.fusion.requires_grad_(False)
-    model.identity.requires_grad_(False)
-    for part in (model.decoder.code, model.decoder.word, model.decoder.level):
-        part.requires_grad_(True)
-    trie = TrieTensors.of(
-        Trie.build(catalogue.ids.cpu().numpy(), recipe.model.decoder.code_sizes), catalogue.ids.device
-    )
-    stage = TrainDecoder(model, catalogue, recipe.objectives, trie)
-    return _run("writing", stage, split, recipe.writing_loop, recipe.seed, folder, on_epoch)
+    device, events = catalogue.tokens.device, recipe.model.decoder.events
+    model.requires_grad_(False)
+    what_writes(model).requires_grad_(True)
+    trie = TrieTensors.of(Trie.build(catalogue.ids.cpu().numpy(), recipe.model.decoder.code_sizes), device)
+    stage = TrainWriting(model, catalogue, recipe.writing, trie)
+    asked = [followed(h, t, events) for h, t in zip(split.validation.histories, split.validation.targets, strict=True)]
+    judged = Batch.of(asked, device)
 
-
-def _run(
-    name: str,
-    stage: TrainDecoder,
-    split: Split,
-    loop: LoopConfig,
-    seed: int,
-    folder: Path | None,
-    on_epoch: Callable[[Epoch], None],
-) -> list[Epoch]:
-    device, events = stage.catalogue.tokens.device, stage.model.config.decoder.events
-
-    def batches(rng: np.random.Generator) -> list[Batch]:
-        return [Batch.of(histories, device) for histories in windows(split.train, events + 1, loop.batch, rng)]
-
+    @torch.no_grad()
     def validate() -> float:
-        return -mean_loss(stage.model, stage.catalogue, split.validation)
+        return -float(stage.loss(judged, judged.lengths[:, None] - 1)) / len(asked)
 
-    return Stage(name, stage, batches, validate, loop, seed, folder).run(on_epoch)
+    batches = batches_of(split.train, events, recipe.writing_loop.batch, device)
+    return Stage("writing", stage, batches, validate, recipe.writing_loop, recipe.seed, folder).run(on_epoch)
+
+
+def what_writes(model: M6RecMini) -> nn.ModuleList:
+    """The parts of the decoder that only writing needs."""
+    decoder = model.decoder
+    return nn.ModuleList([decoder.code, decoder.word, decoder.level, decoder.writer, decoder.norm_written])
+
+
+def followed(history: History, target: int, events: int) -> History:
+    """The last `events` of a history and the item that came next, as one history; its time is not told."""
+    recent = history.last(events)
+    now = recent.times[-1:] if len(recent) else np.zeros(1, np.int64)
+    return History(np.append(recent.items, target), np.append(recent.actions, 0), np.concatenate([recent.times, now]))
+
+
+def batches_of(
+    train: Interactions, events: int, batch: int, device: torch.device | str
+) -> Callable[[np.random.Generator], list[Batch]]:
+    """The batches of an epoch: windows of `events`, and the one that comes next."""
+    return lambda rng: [Batch.of(histories, device) for histories in windows(train, events + 1, batch, rng)]
 
 
 def windows(train: Interactions, length: int, batch: int, rng: np.random.Generator) -> list[list[History]]:

@@ -125,7 +125,7 @@ class Scorer:
     def with_items(self, content: Content) -> Scorer:
         """The same scorer with items added that it judges by content alone."""
         old = self.catalogue
-        tokens, present = self.model.encoders.encode_all(content.to(old.tokens.device))
+        tokens, present = self.model.tokens(content.to(old.tokens.device))
         new = len(content)
         catalogue = Catalogue(
             torch.cat([old.tokens, tokens]),

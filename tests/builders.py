@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from m6rec_mini.decoder import DecoderConfig, GenerativeDecoder
 from m6rec_mini.encoders import EncoderConfig
 from m6rec_mini.fusion import FusionConfig
 from m6rec_mini.model import M6RecMini, ModelConfig
-from m6rec_mini.pretraining import Catalogue
+from m6rec_mini.pretraining import Catalogue, Share
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}  # float32, and sums taken in another order
 DIM = 16
@@ -112,3 +112,33 @@ def random_catalogue(model: M6RecMini, items: int, unseen: Sequence[int] = (), s
     words = torch.randint(EOS + 1, EOS + 6, (items, 2), generator=seeded(seed))  # few, so that items share some
     words[:, 1].masked_fill_(words[:, 0] == words[:, 1], PAD)
     return Catalogue(tokens, present, seen, random_ids(items, seed=seed), words)
+
+
+def gradients(stage: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in stage.named_parameters() if p.grad is not None}
+
+
+def assert_shares_add_up(stage: nn.Module, batch: Any, of: int) -> None:
+    def run(*args: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        stage.zero_grad()
+        loss = stage(batch, 7, *args)
+        loss.backward()
+        return loss.detach(), gradients(stage)
+
+    whole, slope = run()
+    parts = [run(Share(rank, of)) for rank in range(of)]
+    torch.testing.assert_close(sum(loss for loss, _ in parts), whole, **CLOSE)
+    for name, expected in slope.items():
+        total = sum(part[name] for _, part in parts if name in part)
+        torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def descend(loss: Callable[[int], Tensor], module: nn.Module, rate: float, steps: int) -> tuple[float, float]:
+    """Train a little; the loss before and after."""
+    optimizer = torch.optim.Adam(module.parameters(), rate)
+    before = float(loss(0).detach())
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss(step).backward()
+        optimizer.step()
+    return before, float(loss(0).detach())

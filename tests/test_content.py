@@ -117,6 +117,11 @@ def test_blank_text_is_padding_only(reader: ContentReader) -> None:
     assert reader.encode(["", "  \n"]).tolist() == [[PAD] * SMALL.text_length] * 2
 
 
+def test_half_an_emoji_is_read_as_a_question_mark() -> None:
+    reader = ContentReader.fit([Item("a", text="cut \ud83d")], SMALL)
+    assert reader.decode(reader.encode(["cut \ud83d"])[0]) == "cut ?"
+
+
 def test_frequent_words_become_one_token_also_from_extra_texts() -> None:
     items = [Item("a", text="no such word")]
     reader = ContentReader.fit(items, SMALL, extra_texts=["推荐系统", "推荐系统"])

@@ -203,9 +203,7 @@ def test_words_start_with_what_is_to_be_written() -> None:
     topic, reason = DECODER.embed_words(words), DECODER.embed_words(words, about)
     torch.testing.assert_close(topic, DECODER.word.weight[[VOCAB, 5, 6]][None] + DECODER.level.weight[:3])
     torch.testing.assert_close(reason[:, 1:], DECODER.word.weight[[VOCAB + 1, 5, 6]][None] + DECODER.level.weight[1:4])
-    torch.testing.assert_close(
-        reason[:, 0], DECODER.project(DECODER.item_norm(about)) + DECODER.level.weight[0]
-    )
+    torch.testing.assert_close(reason[:, 0], DECODER.project(DECODER.item_norm(about)) + DECODER.level.weight[0])
 
 
 def test_word_logits_leave_out_the_signs_that_start_a_branch() -> None:

@@ -236,7 +236,7 @@ def test_renaming_items_changes_nothing(question: tuple, random) -> None:
 def test_lists_are_unseen_distinct_and_best_first(question: tuple, k: int) -> None:
     scores, _, histories = question
     candidates = np.arange(scores.shape[1]) % 3 != 1
-    scores[0, 0] = -np.inf
+    scores[0, [0, -1]] = -np.inf
     for row, past, best in zip(scores, histories, top_items(scores, histories, k, candidates), strict=True):
         allowed = [i for i in range(len(row)) if candidates[i] and i not in past.items]
         expected = sorted(allowed, key=lambda item: (-row[item], item))[:k]  # ties by lower index
@@ -324,7 +324,7 @@ def test_batches_do_not_change_an_evaluation(interactions: Interactions, batch: 
 
 
 def test_evaluation_by_hand() -> None:
-    train = log(*((u, 0, 1) for u in range(11)), (0, 1, 2), items=4)  # item 0 is no tail item
+    train = log(*((u, 0, 1) for u in range(11)), *((u, 2, 2) for u in range(10)), items=4)  # all but item 0 are tail
     cases = Cases(
         int64(0, 1, 2), int64(0, 2, 3), [history(1), history(0, 1), history(0)], np.array([True, False, False])
     )
@@ -366,6 +366,13 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     intervals = [bootstrap_mean(sample.astype(np.float64), 200, seed) for seed, sample in enumerate(samples)]
     covered = np.mean([interval.low <= 0.2 <= interval.high for interval in intervals])
     assert 0.90 <= covered <= 0.98
+
+
+def test_an_interval_is_as_wide_as_the_normal_distribution_says() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    interval = bootstrap_mean(values, 4000)
+    assert interval.mean == values.mean()
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.05)
 
 
 def test_pairing_sees_a_small_difference_under_large_variance() -> None:

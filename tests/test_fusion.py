@@ -109,14 +109,18 @@ def test_weights_of_an_item_with_nothing_are_refused_too() -> None:
 # What the attention looks at
 
 
-def test_weights_are_those_of_pytorch() -> None:
+def test_fusion_and_its_weights_are_those_of_pytorch() -> None:
     fusion, tokens, present = attend(), randn(4, TOKENS, WIDTH), random_present(4)
     ours, theirs = fusion.attention, nn.MultiheadAttention(16, 4, batch_first=True)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
         theirs.in_proj_bias.copy_(torch.cat([ours.query.bias, ours.key.bias, ours.value.bias]))
     context = fusion.norm(fusion.widen(tokens))
-    _, expected = theirs(fusion.queries.expand(4, -1, -1), context, context, key_padding_mask=~present)
+    with torch.no_grad():
+        theirs.out_proj.weight.copy_(ours.out.weight)
+        theirs.out_proj.bias.copy_(ours.out.bias)
+    found, expected = theirs(fusion.queries.expand(4, -1, -1), context, context, key_padding_mask=~present)
+    torch.testing.assert_close(fusion(tokens, present), fusion.head(found.flatten(1)), **CLOSE)
     torch.testing.assert_close(fusion.weights(tokens, present), expected.mean(1), **CLOSE)  # mean over queries
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def best_by_width(sizes: tuple[int, ...], seed: int, widths: Iterable[int]) -> l
 def test_with_two_levels_a_wider_beam_is_never_worse(seed: int) -> None:
     """The first codes of a narrow beam are among those of a wider one, so all it sees is seen again."""
     best = best_by_width((5, 5), seed, range(1, 6))
-    assert all(after >= before - 1e-5 for before, after in zip(best, best[1:], strict=False))
+    assert all(after >= before - 1e-5 for before, after in pairwise(best))
 
 
 @torch.no_grad()
@@ -116,7 +117,7 @@ def with_fixed_odds(sizes: tuple[int, ...], *odds: list[float]) -> GenerativeDec
     decoder = tiny_decoder(sizes=sizes)
     decoder.norm.weight.zero_()
     decoder.norm.bias.copy_(torch.eye(DIM)[0])
-    decoder.code.weight[:-1, 0] = torch.tensor(sum(odds, [])).log()
+    decoder.code.weight[:-1, 0] = torch.tensor([odd for level in odds for odd in level]).log()
     return decoder
 
 
@@ -159,7 +160,7 @@ def test_a_beam_wide_enough_for_all_beginnings_finds_the_true_best(seed: int) ->
     """4 x 3 beginnings before the last code: from width 12 on nothing that matters is ever dropped."""
     decoder, ids = tiny_decoder(seed), random_ids(24, seed=seed)
     trie, x = trie_of(ids), history(decoder, seed=seed)
-    found, scores = beam_search(decoder, prefilled(decoder, x), trie, width=12)
+    _, scores = beam_search(decoder, prefilled(decoder, x), trie, width=12)
     best = id_log_likelihood(decoder, x, ids, trie).sort(descending=True)
     torch.testing.assert_close(scores[0], best.values[:12], **CLOSE)
 
@@ -223,8 +224,8 @@ def test_words_are_the_likeliest_by_the_uncached_pass(seed: int, is_reason: bool
     while len(said) < 4 and END not in said:
         branch = decoder.embed_words(torch.tensor([said]).long(), about)
         logits = decoder.word_logits(decoder(torch.cat([x, branch], dim=1))[0, -1])
-        open_words = [word for word in range(VOCAB) if (allowed[0, word] and word not in said) or (said and word == END)]
-        said.append(max(open_words, key=lambda word: float(logits[word])))
+        open_words = [word for word in range(VOCAB) if allowed[0, word] and word not in said] + [END] * bool(said)
+        said.append(max(open_words, key=lambda word: float(logits.detach()[word])))
     assert written(decoder, x, allowed, about) == [said + [END] * (4 - len(said))]
 
 

@@ -109,6 +109,38 @@ def test_identities_start_small() -> None:
     assert M6RecMini(tiny_config(), SHAPES, 200).identity.weight.std() < 0.03
 
 
+def test_tokens_are_standardised_on_the_items_of_training() -> None:
+    model, content = tiny_model(), random_content(30)
+    raw, present = model.encoders.encode_all(content)
+    assert torch.equal(model.tokens(content)[0], raw)  # before it has measured anything
+    model.calibrate(content.rows(slice(0, 20)))
+    tokens, same = model.tokens(content)
+    assert torch.equal(same, present)
+    assert (tokens[~present] == 0).all()
+    for place in range(model.encoders.tokens):
+        mine = tokens[:20, place][present[:20, place]]
+        torch.testing.assert_close(mine.mean(0), torch.zeros(8), atol=1e-4, rtol=0)
+        torch.testing.assert_close(mine.std(0, correction=0), torch.ones(8), atol=1e-3, rtol=0)
+    torch.testing.assert_close(model.tokens(content.rows(slice(25, 30)))[0], tokens[25:], **CLOSE)  # one by one, alike
+
+
+@pytest.mark.parametrize("seen_looks", [0, 1])
+def test_what_training_hardly_had_is_not_blown_up(seen_looks: int) -> None:
+    """One look has no deviation. An item that arrives with another one must not be a thousand times as loud."""
+    model, content = tiny_model(), random_content(12)
+    looks = torch.arange(12) < seen_looks
+    model.calibrate(replace(content, present={**content.present, "look": looks}))
+    assert model.tokens(content)[0].abs().max() < 20
+
+
+def test_what_was_measured_is_saved_with_the_model() -> None:
+    model, content = tiny_model(), random_content(12)
+    model.calibrate(content)
+    other = tiny_model(seed=1)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.tokens(content)[0], model.tokens(content)[0])
+
+
 def rows_moved(one: Tensor, other: Tensor) -> Tensor:
     return ~torch.isclose(one, other, **CLOSE).all(1)
 

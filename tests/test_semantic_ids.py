@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ class TwiceTheSame(np.random.Generator):
     def integers(self, *_: int, size: int) -> np.ndarray:  # type: ignore[override]
         return np.zeros(size, np.int64)
 
-    def choice(self, *_: int, p: np.ndarray) -> int:  # type: ignore[override]
+    def choice(self, *_: int, **__: object) -> int:  # type: ignore[override]
         return next(self.picks)
 
 
@@ -129,7 +129,7 @@ def test_each_level_brings_the_description_closer(seed: int, items: int) -> None
     quantiser = ResidualQuantiser.fit(x, (4, 4, 4), rng)
     codes = quantiser.encode(x)
     errors = [float(((x - quantiser.decode(codes[:, :n])) ** 2).sum()) for n in range(4)]
-    for before, after in zip(errors, errors[1:], strict=False):
+    for before, after in pairwise(errors):
         assert after < before or after < 1e-9
 
 

@@ -93,9 +93,13 @@ def test_block_adds_to_what_came_in() -> None:
 
 def test_block_worked_step_by_step() -> None:
     block, x = lively(Block(8, 2)), randn(2, 3, 8)
-    after = x + block.attention(nn.functional.layer_norm(x, (8,), block.norm_attention.weight, block.norm_attention.bias))
-    normed = nn.functional.layer_norm(after, (8,), block.norm_mlp.weight, block.norm_mlp.bias)
-    torch.testing.assert_close(block(x), after + block.mlp(normed), **CLOSE)
+
+    def norm(x: Tensor, layer: nn.LayerNorm) -> Tensor:
+        scaled = (x - x.mean(-1, keepdim=True)) / x.std(-1, correction=0, keepdim=True)
+        return scaled * layer.weight + layer.bias
+
+    after = x + block.attention(norm(x, block.norm_attention))
+    torch.testing.assert_close(block(x), after + block.mlp(norm(after, block.norm_mlp)), atol=1e-4, rtol=1e-3)
 
 
 @given(tokens=st.integers(2, 6), changed=st.integers(0, 5), seed=st.integers(0, 100))
@@ -116,6 +120,11 @@ def test_dropout_works_in_training_only() -> None:
     block.train()
     assert not torch.equal(block(x), block(x))
     block.drop.p = 0.0  # what is left is the dropout of attention weights
+    assert not torch.equal(block(x), block(x))
+    block.drop.p, block.attention.dropout = 0.5, 0.0  # and now that of what attention adds
+    with torch.no_grad():
+        block.mlp[-1].weight.zero_()
+        block.mlp[-1].bias.zero_()
     assert not torch.equal(block(x), block(x))
 
 

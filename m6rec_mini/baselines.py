@@ -167,7 +167,7 @@ class ItemKNN(ItemToItem):
         np.fill_diagonal(common, 0)
         for shrink, neighbours in product(self.config.shrink, self.config.neighbours):
             similarity = common / np.maximum(np.outer(norms, norms) + shrink, 1e-12)
-            yield f"{neighbours} neighbours, shrink {shrink:g}", keep_largest(similarity, neighbours)
+            yield f"{min(neighbours, len(common))} neighbours, shrink {shrink:g}", keep_largest(similarity, neighbours)
 
 
 @dataclass(frozen=True)

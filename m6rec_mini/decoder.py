@@ -106,13 +106,7 @@ class GenerativeDecoder(nn.Module):
         caches: Caches | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
         """States after each token. Causal unless a mask says otherwise; caches supply the tokens before."""
-        if mask is None:
-            mask = causal_mask(x.shape[1], x.device)
-            if caches is not None:
-                mask = caches.see(torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
-        for number, block in enumerate(self.blocks):
-            x = block(x, mask, caches.layers[number] if caches is not None else None)
-        return cast(Tensor, self.norm(x))
+        return cast(Tensor, self.norm(pass_through(self.blocks, x, mask, caches)))
 
     def write(
         self,
@@ -120,12 +114,8 @@ class GenerativeDecoder(nn.Module):
         mask: Bool[Tensor, "#batch 1 tokens total"] | None = None,
         caches: Caches | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """States of tokens that are written: after those in `caches`, or as `mask` says."""
-        if caches is not None and mask is None:
-            mask = caches.see(torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
-        for number, block in enumerate(self.writer):
-            x = block(x, mask, caches.layers[number] if caches is not None else None)
-        return cast(Tensor, self.norm_written(x))
+        """The same by the blocks that write, for states that were read and the tokens that follow them."""
+        return cast(Tensor, self.norm_written(pass_through(self.writer, x, mask, caches)))
 
     def prefill(
         self, events: Float[Tensor, "batch tokens dim"], lengths: Int64[Tensor, " batch"]
@@ -147,7 +137,7 @@ class GenerativeDecoder(nn.Module):
         count, length = branches.shape[1:3]
         x = torch.cat([states, branches.flatten(1, 2)], dim=1)  # batch, tokens + branches * length, dim
         written = self.write(x, branch_mask(states.shape[1], ends, length))
-        return written[:, states.shape[1] :].unflatten(1, (count, length))
+        return cast(Tensor, written[:, states.shape[1] :].unflatten(1, (count, length)))
 
     # ---- codes ----------------------------------------------------------------------------
 
@@ -175,6 +165,22 @@ class GenerativeDecoder(nn.Module):
     def word_logits(self, states: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch vocab"]:
         """Scores of every word."""
         return states @ self.word.weight[: self.config.vocab].T
+
+
+def pass_through(
+    blocks: nn.ModuleList,
+    x: Float[Tensor, "batch tokens dim"],
+    mask: Bool[Tensor, "#batch 1 tokens total"] | None,
+    caches: Caches | None,
+) -> Float[Tensor, "batch tokens dim"]:
+    """Block after block; without a mask every token sees the past, in the caches and before itself."""
+    if mask is None and caches is None:
+        mask = causal_mask(x.shape[1], x.device)
+    elif mask is None and caches is not None:
+        mask = caches.see(torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
+    for number, block in enumerate(blocks):
+        x = block(x, mask, caches.layers[number] if caches is not None else None)
+    return x
 
 
 def branch_mask(

@@ -48,8 +48,8 @@ HISTORY, CANDIDATES = "history.jsonl", "candidates.jsonl"
 def demo_recipe(seed: int = 0) -> Recipe:
     """A recipe for the default world that two cores finish within the demo's two minutes."""
     return Recipe(
-        encoder_loop=LoopConfig(epochs=5, batch=128, patience=3),
-        decoder_loop=LoopConfig(epochs=20, learning_rate=2e-3, patience=4),
+        encoder_loop=LoopConfig(epochs=4, batch=128, patience=3),
+        decoder_loop=LoopConfig(epochs=16, learning_rate=3e-3, patience=4),
         writing_loop=LoopConfig(epochs=2, patience=2),
         seed=seed,
     )

@@ -16,18 +16,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
+from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
 from m6rec_mini.catalog import RAW_MODALITIES
-from m6rec_mini.content import PAD, Content, Shapes
+from m6rec_mini.content import EOS, PAD, Content, Shapes
 from m6rec_mini.content import log_mel as log_mel  # what AudioEncoder reads
 from m6rec_mini.transformer import Attention, Block, causal_mask
 
 GROUPS = 4  # of channels that GroupNorm normalises together
 STAGES = (16, 32, 64)  # channels of the image network; each stage halves the side
+WORD_TOKENS = 2  # of a text's words regardless of order, beside those of its reading
 KERNEL = 2  # frames that one of WaveNet's convolutions sees
 
 
@@ -71,17 +74,39 @@ class MaskedPool(nn.Module):
 class TextEncoder(nn.Module):
     """A Transformer over token ids, which can read in both directions (BERT) or only back (GPT)."""
 
+    word_mean: Tensor
+    word_axes: Tensor
+
     def __init__(
         self, vocab: int, dim: int, layers: int, heads: int, length: int, tokens: int = 4, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.tokens = tokens
+        self.tokens = tokens + WORD_TOKENS
         self.embedding, self.position = nn.Embedding(vocab, dim), nn.Embedding(length, dim)
         for table in (self.embedding, self.position):
             nn.init.normal_(table.weight, std=dim**-0.5)  # the first word logits are then about N(0, 1)
         self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
         self.pool = MaskedPool(dim, heads, tokens)
+        self.register_buffer("word_mean", torch.zeros(vocab))
+        self.register_buffer("word_axes", torch.zeros(vocab, WORD_TOKENS * dim))
+
+    def fit_words(self, ids: Int64[Tensor, "items length"]) -> None:
+        """Learn the axes of `words`: those along which these texts differ most.
+
+        Latent semantic analysis (Deerwester et al. 1990). A Transformer that has read two thousand
+        texts knows their order, but which words they share is told better by counting.
+        """
+        bags = bag_of_words(ids, len(self.word_mean))
+        self.word_mean = bags.mean(0)
+        centred = (bags - self.word_mean).cpu().double().numpy()
+        rank = min(self.word_axes.shape[1], min(bags.shape) - 1)
+        _, _, axes = svds(centred, rank, v0=np.ones(min(bags.shape)))  # with a fixed start it is always the same
+        self.word_axes = F.pad(torch.from_numpy(axes.T.copy()).to(bags), (0, self.word_axes.shape[1] - rank))
+
+    def words(self, ids: Int64[Tensor, "items length"]) -> Float[Tensor, "items width"]:
+        """Which words a text has, whatever their order, as numbers along the axes of `fit_words`."""
+        return (bag_of_words(ids, len(self.word_mean)) - self.word_mean) @ self.word_axes
 
     def states(self, ids: Int64[Tensor, "items length"], causal: bool) -> Float[Tensor, "items length dim"]:
         """One state a token. Padding is never looked at; if `causal`, neither is what comes later."""
@@ -102,8 +127,16 @@ class TextEncoder(nn.Module):
         return states @ self.embedding.weight.T
 
     def forward(self, ids: Int64[Tensor, "items length"]) -> Float[Tensor, "items tokens dim"]:
-        """Tokens of a text that is read in both directions."""
-        return cast(Tensor, self.pool(self.states(ids, causal=False), ids != PAD))
+        """Tokens of a text that is read in both directions, then those of the words that it has."""
+        pooled = self.pool(self.states(ids, causal=False), ids != PAD)
+        return torch.cat([pooled, self.words(ids).unflatten(1, (WORD_TOKENS, -1))], dim=1)  # items, tokens, dim
+
+
+def bag_of_words(ids: Int64[Tensor, "items length"], vocab: int) -> Float[Tensor, "items vocab"]:
+    """1 for each token that a text has at least once; special tokens do not count."""
+    bags = torch.zeros(len(ids), vocab, device=ids.device).scatter_(1, ids, 1.0)
+    bags[:, : EOS + 1] = 0
+    return bags
 
 
 class Residual(nn.Module):
@@ -242,18 +275,16 @@ class AudioEncoder(nn.Module):
 
 
 class VectorEncoder(nn.Module):
-    """A small network for a vector that somebody else's encoder has made."""
+    """A vector that somebody else's encoder has made, cut into tokens; there is nothing left to encode."""
 
-    def __init__(self, width: int, dim: int, tokens: int = 1, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, dim: int) -> None:
         super().__init__()
-        self.tokens = tokens
-        self.net = nn.Sequential(
-            nn.Linear(width, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, tokens * dim)
-        )
+        self.dim, self.tokens = dim, math.ceil(width / dim)
 
     def forward(self, vector: Float[Tensor, "items width"]) -> Float[Tensor, "items tokens dim"]:
-        """One token, unless more were asked for."""
-        return cast(Tensor, self.net(vector).unflatten(-1, (self.tokens, -1)))  # items, tokens, dim
+        """As many tokens as it takes, the last one filled up with zeros."""
+        padded = F.pad(vector, (0, self.tokens * self.dim - vector.shape[1]))
+        return padded.unflatten(1, (self.tokens, self.dim))  # items, tokens * dim -> items, tokens, dim
 
 
 class ItemEncoder(nn.Module):
@@ -314,7 +345,7 @@ def build_encoder(
         return ImageEncoder(dim, config.image, tokens)
     if modality == "audio":
         return AudioEncoder(shapes.mels, dim, config.audio, tokens)
-    return VectorEncoder(shapes.widths[modality], dim, dropout=config.dropout)
+    return VectorEncoder(shapes.widths[modality], dim)
 
 
 def module_name(modality: str) -> str:

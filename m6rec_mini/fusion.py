@@ -40,10 +40,10 @@ def check_present(present: Bool[Tensor, "items tokens"]) -> None:
 class CrossModalFusion(nn.Module):
     """Fuse an item's modality tokens into one vector, by attention of learned queries."""
 
-    def __init__(self, config: FusionConfig, token_dim: int) -> None:
+    def __init__(self, config: FusionConfig, token_dim: int, tokens: int) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(config.queries, config.dim) * config.dim**-0.5)
-        self.widen = nn.Linear(token_dim, config.dim)
+        self.widen = PlaceWise(tokens, token_dim, config.dim)
         self.norm = nn.LayerNorm(config.dim)
         self.attention = Attention(config.dim, config.heads)
         self.head = VectorHead(config.queries * config.dim, config)
@@ -69,6 +69,19 @@ class CrossModalFusion(nn.Module):
         scores = query @ key.transpose(2, 3) / key.shape[-1] ** 0.5  # items, heads, queries, tokens
         weights: Tensor = scores.masked_fill(~present[:, None, None], -torch.inf).softmax(-1)
         return weights.mean((1, 2))
+
+
+class PlaceWise(nn.Module):
+    """A linear layer of its own for each place: the third number of a picture is not that of a sound."""
+
+    def __init__(self, places: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(places, inputs, outputs) * inputs**-0.5)
+        self.bias = nn.Parameter(torch.zeros(places, outputs))
+
+    def forward(self, x: Float[Tensor, "items places inputs"]) -> Float[Tensor, "items places outputs"]:
+        """Multiply each token by the matrix of its place."""
+        return torch.einsum("npi,pio->npo", x, self.weight) + self.bias
 
 
 class Concatenation(nn.Module):

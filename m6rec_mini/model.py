@@ -91,7 +91,7 @@ class M6RecMini(nn.Module):
         nn.init.normal_(self.identity.weight, std=0.02)
         self.encoders = ItemEncoder(config.encoder, shapes)
         self.fusion = (
-            CrossModalFusion(config.fusion, self.encoders.dim)
+            CrossModalFusion(config.fusion, self.encoders.dim, self.encoders.tokens)
             if config.fusion.kind == "attention"
             else Concatenation(config.fusion, self.encoders.dim, self.encoders.tokens)
         )
@@ -113,6 +113,14 @@ class M6RecMini(nn.Module):
         variance = ((tokens - self.token_mean).square() * present[..., None]).sum(0) / count
         deviation = variance.sqrt()  # of a modality that one item of training has, or none: 0, and no measure of others
         self.token_deviation = torch.where(deviation > 1e-4, deviation, 1.0)
+
+    @torch.no_grad()
+    def words(self, content: Content) -> Float[Tensor, "items width"]:
+        """Which words the items' texts have; zeros for an item without text, no columns without any texts."""
+        if "text" not in self.encoders.spans:
+            return content.text.new_zeros((len(content), 0), dtype=torch.float32)
+        words: Tensor = self.encoders.encoders["text"].words(content.text)  # type: ignore[operator]
+        return words * content.present["text"][:, None]
 
     @torch.no_grad()
     def tokens(self, content: Content) -> tuple[Float[Tensor, "items tokens token_dim"], Bool[Tensor, "items tokens"]]:

@@ -149,6 +149,7 @@ class Catalogue:
 
     tokens: Float[Tensor, "items tokens token_dim"]  # from the frozen encoders
     present: Bool[Tensor, "items tokens"]
+    words: Float[Tensor, "items width"]  # of their texts, for telling which items are alike
     seen: Bool[Tensor, " items"]  # in training; the others are no candidates, or they would be pushed away
     ids: Int64[Tensor, "items levels"] | None = None  # semantic IDs, once there are any
     keywords: Int64[Tensor, "items words"] | None = None  # PAD where an item has fewer

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from m6rec_mini.catalog import Catalog, History, Interactions
+from m6rec_mini.catalog import ACTIONS, Catalog, DataError, History, Interactions
 from m6rec_mini.content import Content, ContentConfig, ContentReader
 from m6rec_mini.evaluation import Cases, Split
 from m6rec_mini.generation import TrieTensors
@@ -38,7 +38,7 @@ from m6rec_mini.prior import CooccurrencePrior
 from m6rec_mini.recommender import Known, Recommender
 from m6rec_mini.scoring import Scorer, closed_items, fit_weights, last_states
 from m6rec_mini.semantic_ids import ResidualQuantiser, Trie, assign_ids
-from m6rec_mini.training import Epoch, LoopConfig, Stage
+from m6rec_mini.training import Epoch, LoopConfig, Stage, seeded
 
 
 @dataclass(frozen=True)
@@ -76,29 +76,37 @@ def train_model(
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     device: torch.device | str = "cpu",
 ) -> Trained:
-    """Steps 1 to 3. With a `folder`, a killed run goes on from its last epoch."""
+    """Steps 1 to 3. With a `folder`, a killed run goes on from its last epoch.
+
+    A folder is for one run: whoever uses it for other data of the same sizes goes on with the wrong ones.
+    Raises DataError if there is nothing to learn from or nothing to tune on.
+    """
     seen = split.train.item_counts > 0
+    if not seen[split.validation.targets].any():
+        raise DataError(
+            f"none of the {len(split.validation)} validation cases of {catalog.name} asks for an item of the "
+            f"{len(split.train)} training events, so nothing can be tuned; add events"
+        )
     known = [item for item, is_seen in zip(catalog.items, seen, strict=True) if is_seen]
-    comments = [event.comment for event in catalog.events if event.comment]
-    reader = ContentReader.fit(known, recipe.content, extra_texts=comments)
+    reader = ContentReader.fit(known, recipe.content, comments_in(catalog, split.train))
     decoder = replace(recipe.model.decoder, vocab=reader.shapes.vocab, words=recipe.keywords + 1)
-    torch.manual_seed(recipe.seed)
-    model = M6RecMini(replace(recipe.model, decoder=decoder), reader.shapes, len(catalog.items)).to(device)
     content = reader.read(catalog.items).to(device)
+    learnt_from = content.rows(torch.from_numpy(seen))
 
-    log = pretrain_encoders(model, content.rows(torch.from_numpy(seen)), reader, recipe, folder, on_epoch)
-    model.encoders.requires_grad_(False)
-    model.calibrate(content.rows(torch.from_numpy(seen)))
-    tokens, present = model.tokens(content)
-    catalogue = Catalogue(tokens, present, torch.from_numpy(seen).to(device))
-    log += train_decoder(model, catalogue, split, recipe, folder, on_epoch)
+    with seeded(recipe.seed):
+        model = M6RecMini(replace(recipe.model, decoder=decoder), reader.shapes, len(catalog.items)).to(device)
+        if "text" in reader.modalities:
+            model.encoders.encoders["text"].fit_words(learnt_from.text[learnt_from.present["text"]])
+        log = pretrain_encoders(model, learnt_from, reader, recipe, folder, on_epoch)
+        model.encoders.requires_grad_(False)
+        model.calibrate(learnt_from)
+        catalogue = Catalogue(*model.tokens(content), model.words(content), torch.from_numpy(seen).to(device))
+        log += train_decoder(model, catalogue, split, recipe, folder, on_epoch)
 
-    ids = semantic_ids(model, catalogue, recipe)
-    words = key_words(catalog.items, reader, split.train, recipe.keywords).to(device)
-    catalogue = replace(catalogue, ids=ids, keywords=words)
-    log += train_writing(model, catalogue, split, recipe, folder, on_epoch)
-    model.eval()
-    return Trained(recipe, model, reader, catalogue, log)
+        words = key_words(catalog.items, reader, split.train, recipe.keywords).to(device)
+        catalogue = replace(catalogue, ids=semantic_ids(model, catalogue, recipe), keywords=words)
+        log += train_writing(model, catalogue, split, recipe, folder, on_epoch)
+    return Trained(recipe, model.eval(), reader, catalogue, log)
 
 
 def train(
@@ -115,6 +123,14 @@ def train(
     scorer = Scorer(trained.model, trained.catalogue, prior, split.train.item_counts)
     scorer.weights = fit_weights(scorer, split.validation)
     return Recommender(catalog.name, [Known.of(item) for item in catalog.items], trained.reader, scorer)
+
+
+def comments_in(catalog: Catalog, train: Interactions) -> list[str]:
+    """The words of comments that are training events; later ones, and their words, are not known yet."""
+    spoken = train.keep(train.actions == ACTIONS.index("comment"))
+    kept = set(zip(spoken.users.tolist(), spoken.items.tolist(), spoken.times.tolist(), strict=True))
+    users, items = catalog.user_index, catalog.item_index
+    return [e.comment for e in catalog.events if e.comment and (users[e.user], items[e.item], e.timestamp) in kept]
 
 
 def pretrain_encoders(
@@ -164,14 +180,21 @@ def train_decoder(
 
 
 def semantic_ids(model: M6RecMini, catalogue: Catalogue, recipe: Recipe) -> Int64[Tensor, "items levels"]:
-    """IDs of all items, from centroids that only the items of the training events have shaped."""
+    """IDs of all items, from centroids that only the items of the training events have shaped.
+
+    Those items come first, so that no other takes a number from them.
+    """
     model.eval()
     with torch.no_grad():
         vectors = model.content_vectors(catalogue.tokens, catalogue.present).cpu().numpy()
     *sizes, spare = recipe.model.decoder.code_sizes
     rng = np.random.default_rng(recipe.seed)
-    quantiser = ResidualQuantiser.fit(vectors[catalogue.seen.cpu().numpy()], tuple(sizes), rng)
-    return torch.from_numpy(assign_ids(quantiser, vectors, spare)).to(catalogue.tokens.device)
+    seen = catalogue.seen.cpu().numpy()
+    quantiser = ResidualQuantiser.fit(vectors[seen], tuple(sizes), rng)
+    order = np.argsort(~seen, kind="stable")
+    ids = np.empty((len(vectors), len(sizes) + 1), np.int64)
+    ids[order] = assign_ids(quantiser, vectors[order], spare)
+    return torch.from_numpy(ids).to(catalogue.tokens.device)
 
 
 def train_writing(
@@ -182,14 +205,18 @@ def train_writing(
     folder: Path | None,
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
-    """Stage three: IDs and words on top. All that reads stays as it is, since IDs name its vectors."""
+    """Stage three: IDs and words on top. All that reads stays as it is, since IDs name its vectors.
+
+    The trie is that of the items of training: no other ID is pushed away for not having been chosen.
+    """
     assert catalogue.ids is not None
     device, events = catalogue.tokens.device, recipe.model.decoder.events
     model.requires_grad_(False)
     what_writes(model).requires_grad_(True)
-    trie = TrieTensors.of(Trie.build(catalogue.ids.cpu().numpy(), recipe.model.decoder.code_sizes), device)
+    ids, cases = catalogue.ids[catalogue.seen].cpu().numpy(), split.validation
+    trie = TrieTensors.of(Trie.build(ids, recipe.model.decoder.code_sizes), device)
     stage = TrainWriting(model, catalogue, recipe.writing, trie)
-    asked = [followed(h, t, events) for h, t in zip(split.validation.histories, split.validation.targets, strict=True)]
+    asked = [followed(h, t, events) for h, t in zip(cases.histories, cases.targets, strict=True) if catalogue.seen[t]]
     judged = Batch.of(asked, device)
 
     @torch.no_grad()
@@ -223,7 +250,8 @@ def batches_of(
 def windows(train: Interactions, length: int, batch: int, rng: np.random.Generator) -> list[list[History]]:
     """Every user's events cut into windows at a random offset, in batches of about equal length.
 
-    The newest window is always whole: it looks most like what will be asked.
+    The newest window is always whole: it looks most like what will be asked. A user's first event is left
+    out where it would be alone: only what follows something teaches what follows.
     """
     pieces = []
     for user in range(train.num_users):

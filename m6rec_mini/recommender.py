@@ -82,7 +82,7 @@ class Recommender:
     def save(self, folder: Path) -> None:
         """Write everything into a new folder: it appears complete, or not at all."""
         scorer, kept = self.scorer, self.scorer.catalogue
-        tensors = {"tokens": kept.tokens, "present": kept.present, "seen": kept.seen}
+        tensors = {"tokens": kept.tokens, "present": kept.present, "words": kept.words, "seen": kept.seen}
         tensors |= {k: v for k, v in (("ids", kept.ids), ("keywords", kept.keywords)) if v is not None}
         tensors |= {f"network/{name}": value for name, value in scorer.model.state_dict().items()}
         tensors |= {"counts": torch.from_numpy(scorer.counts)}
@@ -109,18 +109,24 @@ class Recommender:
             raise CheckpointError(f"{folder} is not a saved model: it has no {missing[0]}. `m6rec train` makes one")
         try:
             about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-            if about.get("format") != FORMAT:
-                raise CheckpointError(f"{folder} has format {about.get('format')!r}; this version reads {FORMAT!r}")
+            form = about.get("format") if isinstance(about, dict) else None
+            if form != FORMAT:
+                raise CheckpointError(
+                    f"{folder / ABOUT} has format {form!r}; this version reads {FORMAT!r}. Train or copy it again"
+                )
             reader = ContentReader.from_json((folder / READER).read_text(encoding="utf-8"))
             tensors, _ = load_tensors(folder / TENSORS)
             items = [Known(*item) for item in about["items"]]
-            model = M6RecMini(from_dict(ModelConfig, about["model"]), reader.shapes, len(items))
+            if len(items) != len(tensors["tokens"]):
+                raise ValueError(f"{ABOUT} lists {len(items)} items, {TENSORS} holds {len(tensors['tokens'])}")
+            identities = len(tensors["network/identity.weight"])  # fewer than items, if some were added later
+            model = M6RecMini(from_dict(ModelConfig, about["model"]), reader.shapes, identities)
             model.load_state_dict(_under("network/", tensors))
             prior = _under("prior/", tensors)
             scorer = Scorer(
                 model.to(device).eval(),
                 Catalogue(
-                    *(tensors[name].to(device) for name in ("tokens", "present", "seen")),
+                    *(tensors[name].to(device) for name in ("tokens", "present", "words", "seen")),
                     *(None if name not in tensors else tensors[name].to(device) for name in ("ids", "keywords")),
                 ),
                 CooccurrencePrior.from_arrays({name: x.numpy() for name, x in prior.items()}) if prior else None,
@@ -160,7 +166,8 @@ class Recommender:
             raise DataError(f"k is {k}; ask for at least one item")
         here = self if candidates is None else self.with_items(candidates)
         past = here.history(history)
-        rows = np.arange(len(here.items)) if candidates is None else np.array([here.index[c.id] for c in candidates])
+        wanted = here.items if candidates is None else candidates
+        rows = np.array([here.index[item.id] for item in wanted], np.int64)
         if not seen_too:
             rows = rows[~np.isin(rows, past.items)]
         scores = here.scores([past])[0, rows]
@@ -183,7 +190,10 @@ class Recommender:
         return history_of(events, self.index)
 
     def with_items(self, items: Sequence[Item]) -> Recommender:
-        """The same recommender that knows some items more, by their content; known ones stay as they are."""
+        """The same recommender that knows some items more, by their content; known ones stay as they are.
+
+        Raises DataError if an id is given twice, or if a new item has nothing that this model reads.
+        """
         ids = [item.id for item in items]
         if len(set(ids)) != len(ids):
             twice = next(i for n, i in enumerate(ids) if i in ids[:n])
@@ -191,6 +201,12 @@ class Recommender:
         new = [item for item in items if item.id not in self.index]
         if not new:
             return self
+        blank = next((item for item in new if not set(item.modalities) & set(self.reader.modalities)), None)
+        if blank is not None:
+            raise DataError(
+                f"candidate {blank.id!r} has only {', '.join(blank.modalities)}; "
+                f"this model reads {', '.join(self.reader.modalities)}: give it one of these, or leave it out"
+            )
         scorer = self.scorer.with_items(self.reader.read(new))
         return Recommender(self.name, [*self.items, *map(Known.of, new)], self.reader, scorer)
 
@@ -306,4 +322,4 @@ def in_words(words: Sequence[str], because: Sequence[Because]) -> str:
         parts.append("you " + " and ".join(f"{DONE[b.action]} “{b.item.title}”" for b in because))
     if words:
         parts.append("in common: " + ", ".join(words))
-    return "; ".join(parts) if parts else "often chosen at this point, whatever came before"
+    return "; ".join(parts) if parts else "nothing in the history speaks for it in particular"

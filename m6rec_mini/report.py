@@ -330,8 +330,8 @@ def modalities(told: Story) -> Html:
     caption = "What it is worth: by how much the item's score from the network falls when a modality is hidden."
     plots.append(figure(heat_map(falls, "Contribution, by hiding", signed=True), caption))
     text = (
-        "For the ten items of the list above, by rank. Attention says where the network looks; only hiding a modality "
-        "says what it was worth. A negative number means that the item would rank higher without it."
+        f"For the {len(told.places)} items of the list above, by rank. Attention says where the network looks; only "
+        "hiding a modality says what it was worth. A negative number means that the item would score higher without it."
     )
     return join(tag("p", text), tag("div", *plots, class_="plots"))
 
@@ -340,8 +340,8 @@ def training(log: Sequence[Epoch]) -> Html:
     """The loss curves of the stages."""
     text = (
         "Three stages: the encoders learn words and which modalities belong together; fusion and decoder learn the "
-        "next item; then semantic IDs and words are learnt on top. The validation loss of the last two is that of the "
-        "next item alone, while the training loss of the third has codes and words in it too."
+        "next item; then the writing of semantic IDs and words is learnt on top, and what reads stays as it is. "
+        "Each stage has a loss of its own, so heights can be compared within a figure only."
     )
     return join(tag("p", text), tag("div", *map(figure, loss_curves(log)), class_="plots"))
 

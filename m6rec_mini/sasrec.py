@@ -38,7 +38,7 @@ class SASRecConfig:
     batch: int = 16  # windows; small batches, since many steps matter more than smooth ones
     epochs: int = 45
     every: int = 3  # epochs between validations
-    patience: int = 4  # validations without a better NDCG@10 before training stops
+    patience: int = 6  # validations without a better NDCG@10 before training stops
     seed: int = 0
 
 

@@ -1,9 +1,10 @@
 """One score from several parts: what the network says, and what counting says.
 
-Each part is a log-distribution over the items. They are joined as in a log-linear model: a weighted
-sum, the weights chosen by the likelihood of what came next in the validation cases. So every part
-is named, can be looked at alone, and can be left out to see what it was worth. Items that were in
-no training event have no counts: their counting parts are those of the items most like them.
+Each part gives every item log-odds. They are joined as in a log-linear model: a weighted sum, made a
+distribution again, the weights chosen by the likelihood of what came next in the validation cases.
+So every part is named, can be looked at alone, and can be left out to see what it was worth. Items
+that were in no training event have no counts: their counting parts are those of the items most like
+them. All is measured on the items of training, so adding an item changes nothing between the others.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from m6rec_mini.prior import CooccurrencePrior
 from m6rec_mini.semantic_ids import Trie
 
 PARTS = ("decoder", "ease", "markov", "content")
+FUSED_LIKENESS = 0.5  # weight of the fused vectors beside the words
 NEIGHBOURS = 10  # items that lend their counts to one that has none
 LEAST = 1e-12
 
@@ -72,8 +74,12 @@ class Scorer:
 
     @torch.no_grad()
     def codes(self, histories: Sequence[History], width: int = 50) -> Float32[np.ndarray, "cases items"]:
-        """log p of the items whose semantic IDs a beam of `width` finds; -inf for the others."""
-        assert self.catalogue.ids is not None
+        """log p of the items whose semantic IDs a beam of `width` finds; -inf for the others.
+
+        Raises ValueError for a catalogue without IDs, such as one to which items were added.
+        """
+        if self.catalogue.ids is None:
+            raise ValueError("these items have no semantic IDs; codes are read with the items of training alone")
         sizes = self.model.config.decoder.code_sizes
         trie = TrieTensors.of(Trie.build(self.catalogue.ids.cpu().numpy(), sizes), self.vectors.device)
         batch = read(self.model, histories, self.vectors.device)
@@ -88,14 +94,16 @@ class Scorer:
         for history in histories:
             fade = 0.5 ** (np.arange(len(history))[::-1] / half_life)
             cosine = self.likeness @ (fade @ self.likeness[history.items])
-            rows.append((cosine - cosine.mean()) / max(float(cosine.std()), LEAST) if len(history) else cosine * 0)
+            usual = cosine[self.seen]
+            rows.append((cosine - usual.mean()) / max(float(usual.std()), LEAST) if len(history) else cosine * 0)
         return np.asarray(rows, np.float32).reshape(len(histories), len(self.seen))
 
     def parts(self, histories: Sequence[History]) -> dict[str, Float32[np.ndarray, "cases items"]]:
         """Every part by name, for all items."""
         parts = {"decoder": self.decoder(histories), "content": self.content(histories)}
         if self.prior is not None:
-            parts |= {name: self._lend(part) for name, part in self.prior.parts(histories).items()}
+            counted = [_among_first(history, len(self.prior.ease.matrix)) for history in histories]
+            parts |= {name: self._lend(part) for name, part in self.prior.parts(counted).items()}
         return parts
 
     def _lend(self, part: Float32[np.ndarray, "cases known"]) -> Float32[np.ndarray, "cases items"]:
@@ -112,10 +120,11 @@ class Scorer:
         return self.join(self.parts(histories))
 
     def join(self, parts: Mapping[str, Float32[np.ndarray, "cases items"]]) -> Float32[np.ndarray, "cases items"]:
-        """The weighted sum, as a log-distribution."""
+        """The weighted sum, as a log-distribution; a part that is not given counts for nothing."""
         weights = self.weights
         total = sum(np.float32(getattr(weights, name)) * part for name, part in parts.items())
-        total = np.where(self.seen, total, total + np.float32(weights.fresh - weights.content) * parts["content"])
+        if "content" in parts:
+            total = np.where(self.seen, total, total + np.float32(weights.fresh - weights.content) * parts["content"])
         total = total - np.float32(weights.popularity_penalty) * np.log1p(self.counts).astype(np.float32)
         return np.asarray(log_softmax(total, axis=1), np.float32)
 
@@ -125,11 +134,13 @@ class Scorer:
     def with_items(self, content: Content) -> Scorer:
         """The same scorer with items added that it judges by content alone."""
         old = self.catalogue
-        tokens, present = self.model.tokens(content.to(old.tokens.device))
+        content = content.to(old.tokens.device)
+        tokens, present = self.model.tokens(content)
         new = len(content)
         catalogue = Catalogue(
             torch.cat([old.tokens, tokens]),
             torch.cat([old.present, present]),
+            torch.cat([old.words, self.model.words(content)]),
             F.pad(old.seen, (0, new)),
             None,  # IDs name places in a trie; new ones are given when the catalogue is built again
             None if old.keywords is None else F.pad(old.keywords, (0, 0, 0, new), value=PAD),
@@ -172,13 +183,16 @@ class Scorer:
 
 @torch.no_grad()
 def likeness(model: M6RecMini, catalogue: Catalogue) -> Float32[np.ndarray, "items width"]:
-    """Item contents as unit vectors, so that their products are cosines.
+    """Item contents as vectors whose products say how alike two items are.
 
-    Centred on the items of training: what all items share says nothing about which are alike.
+    The words of their texts and the fused content, each at unit length: words are the more precise
+    where there are any, the fused vectors also know pictures and sounds. Both are centred on the
+    items of training, since what all items share says nothing about which are alike.
     """
-    raw = model.content_vectors(catalogue.tokens, catalogue.present)
-    centred = raw - raw[catalogue.seen].mean(0)
-    return np.asarray(F.normalize(centred, dim=-1).cpu().numpy())
+    fused = model.content_vectors(catalogue.tokens, catalogue.present)
+    fused = fused - fused[catalogue.seen].mean(0)
+    both = [F.normalize(catalogue.words, dim=-1), FUSED_LIKENESS * F.normalize(fused, dim=-1)]
+    return np.asarray(torch.cat(both, dim=1).cpu().numpy())
 
 
 def nearest(
@@ -189,6 +203,12 @@ def nearest(
     rows = np.argsort(-cosine, axis=1, kind="stable")[:, :count]
     weight = np.maximum(np.take_along_axis(cosine, rows, axis=1), LEAST)
     return np.flatnonzero(seen)[rows].astype(np.int64), (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _among_first(history: History, count: int) -> History:
+    """Without events on items that were added later: the prior has no row for them."""
+    keep = history.items < count
+    return history if keep.all() else History(history.items[keep], history.actions[keep], history.times[keep])
 
 
 def read(model: M6RecMini, histories: Sequence[History], device: torch.device | str) -> Batch:
@@ -220,9 +240,12 @@ def fit_weights(scorer: Scorer, cases: Cases) -> Weights:
     """Weights of the parts that make the targets of `cases` likeliest among open items; none is negative.
 
     Likelihood rather than a hit rate: it is smooth and convex in the weights, so a few hundred cases
-    suffice and no grid is needed.
+    suffice and no grid is needed. Targets that are in no training event do not count; without any
+    other the weights stay as they are.
     """
     cases = cases.take(np.flatnonzero(scorer.seen[cases.targets]))
+    if not len(cases):
+        return scorer.weights
     parts = scorer.parts(cases.histories)
     stack = torch.from_numpy(np.stack(list(parts.values()), axis=-1))  # cases, items, parts
     closed = torch.from_numpy(closed_items(cases, scorer.seen))

@@ -11,6 +11,7 @@ be known in advance.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import zlib
@@ -43,6 +44,13 @@ class LoopConfig:
     clip: float = 1.0  # norm of the gradient
     average: float = 0.98  # EMA of the weights: about the last 1 / (1 - average) steps
     patience: int = 8  # epochs without a better validation value before the stage stops
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 0), ("batch", 1), ("warm_up", 0), ("patience", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least {least}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is {self.average}; 0 (no averaging) or more, and below 1, or nothing is learnt")
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,11 @@ class Stage:
     # ---- running --------------------------------------------------------------------------
 
     def run(self, on_epoch: Callable[[Epoch], None] = lambda _: None) -> list[Epoch]:
-        """Train until validation stops improving; the module ends with its best averaged weights."""
+        """Train until validation stops improving; the module ends with its best averaged weights.
+
+        Raises ValueError if the loss or the validation value is no longer a number, and CheckpointError
+        if the folder holds a broken file or another run's.
+        """
         self.load()
         for done in self.log:
             on_epoch(done)
@@ -116,10 +128,18 @@ class Stage:
         with self.averaged():
             self.module.eval()
             value = float(self.validate())
+            self._check_finite(number, total, value)
             if not any(done.validation >= value for done in self.log):
                 self.best = {name: p.detach().clone() for name, p in self.trained.items()}
         self.log.append(Epoch(self.name, number, total / max(len(batches), 1), value, time.perf_counter() - start))
         return self.log[-1]
+
+    def _check_finite(self, number: int, loss: float, value: float) -> None:
+        if not (math.isfinite(loss) and math.isfinite(value)):
+            raise ValueError(
+                f"stage {self.name}, epoch {number}: the loss is {loss}, the validation value {value}: training has "
+                f"diverged. Lower the learning rate of {self.config.learning_rate:g}; no such epoch is saved"
+            )
 
     def _step(self, step: nn.Module, batch: Any, seed: int) -> float:
         share = current_share()
@@ -142,15 +162,17 @@ class Stage:
     def _parallel(self) -> nn.Module:
         if current_share().of == 1:
             return self.module
-        return DistributedDataParallel(self.module, find_unused_parameters=True, broadcast_buffers=False)
+        return DistributedDataParallel(self.module, find_unused_parameters=True)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The module with its averaged weights, for as long as the context lasts."""
         raw = {name: p.detach().clone() for name, p in self.trained.items()}
         self._put(self.average)
-        yield
-        self._put(raw)
+        try:
+            yield
+        finally:
+            self._put(raw)
 
     @torch.no_grad()
     def _put(self, weights: dict[str, Tensor]) -> None:
@@ -189,7 +211,7 @@ class Stage:
         if self._file is None or not self._file.exists():
             return
         tensors, header = load_tensors(self._file)
-        if json.loads(header.get("fingerprint", "{}")) != self._fingerprint():
+        if header.get("fingerprint") != json.dumps(self._fingerprint()):
             raise CheckpointError(
                 f"{self._file} belongs to another run: other data, sizes, seed or settings. "
                 "Train into a new folder, or delete this one to start again"
@@ -197,8 +219,8 @@ class Stage:
         for name, p in self.trained.items():
             prefix = f"optimizer/{name}/"
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            if state:
-                self.optimizer.state[p] = state
+            if state:  # moments live beside their weights; Adam counts its steps on the CPU
+                self.optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in state.items()}
         part = {
             kind: {name: tensors[f"{kind}/{name}"].to(p.device) for name, p in self.trained.items()}
             for kind in ("now", "average", "best")
@@ -244,7 +266,7 @@ def save_tensors(tensors: dict[str, Tensor], file: Path, header: dict[str, str])
     """safetensors, written beside and then renamed: a kill leaves the old file or the new, never half of one."""
     beside = file.with_name(file.name + ".part")
     save_file(tensors, beside, header)
-    with beside.open("rb") as written:
+    with beside.open("rb+") as written:  # Windows flushes only what may be written
         os.fsync(written.fileno())
     beside.replace(file)
 

@@ -49,7 +49,7 @@ def lively(network: Network, seed: int = 0, scale: float = 0.5) -> Network:
 
 def tiny_decoder(seed: int = 0, events: int = 10, sizes: tuple[int, ...] = SIZES, words: int = 3) -> GenerativeDecoder:
     config = DecoderConfig(
-        dim=DIM, layers=2, heads=2, dropout=0.0, events=events, code_sizes=sizes, vocab=VOCAB, words=words
+        DIM, layers=2, writing_layers=2, heads=2, dropout=0.0, events=events, code_sizes=sizes, vocab=VOCAB, words=words
     )
     return lively(GenerativeDecoder(config), seed)
 
@@ -64,7 +64,9 @@ def tiny_config(kind: str = "attention", dropout: float = 0.0, **other: float) -
 
 
 def tiny_model(seed: int = 0, num_items: int = 0, config: ModelConfig | None = None) -> M6RecMini:
-    return lively(M6RecMini(config or tiny_config(), SHAPES, num_items), seed, scale=0.3)
+    model = lively(M6RecMini(config or tiny_config(), SHAPES, num_items), seed, scale=0.3)
+    model.encoders.encoders["text"].word_axes.normal_(generator=seeded(seed))  # as if it had been fitted
+    return model
 
 
 def random_history(events: int, items: int, seed: int = 0) -> History:
@@ -106,12 +108,13 @@ def random_content(items: int = 8, seed: int = 0) -> Content:
 
 def random_catalogue(model: M6RecMini, items: int, unseen: Sequence[int] = (), seed: int = 0) -> Catalogue:
     """Items as the decoder's training needs them, with IDs and up to two key words each."""
-    tokens, present = model.encoders.encode_all(random_content(items, seed))
+    content = random_content(items, seed)
+    tokens, present = model.tokens(content)
     seen = torch.ones(items, dtype=torch.bool)
     seen[list(unseen)] = False
     words = torch.randint(EOS + 1, EOS + 6, (items, 2), generator=seeded(seed))  # few, so that items share some
     words[:, 1].masked_fill_(words[:, 0] == words[:, 1], PAD)
-    return Catalogue(tokens, present, seen, random_ids(items, seed=seed), words)
+    return Catalogue(tokens, present, model.words(content), seen, random_ids(items, seed=seed), words)
 
 
 def gradients(stage: nn.Module) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ from m6rec_mini.evaluation import Split, leave_one_out
 from m6rec_mini.model import M6RecMini
 from m6rec_mini.pretraining import Catalogue, PretrainConfig, PretrainEncoders, Share
 from m6rec_mini.recipe import Recipe, mean_loss, train_decoder
-from m6rec_mini.training import LoopConfig, Stage
+from m6rec_mini.training import Epoch, LoopConfig, Stage
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}  # float64, and sums taken in another order
 CLASSES, WORDS, LENGTH = 4, 12, 6  # of each class, its own words
@@ -341,24 +341,25 @@ def test_what_trains_moves_and_nothing_else_does(build: Build) -> None:
         assert not any(name.startswith("encoder") and not name.endswith(("down", "up")) for name in moved)
 
 
-def test_a_stage_resumes_adapters_as_it_does_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["fine-tuning", "option tuning + LoRA"])
+def test_a_killed_stage_goes_on_to_the_same_result(name: str, tmp_path: Path) -> None:
     learn, judge = texts(30), texts(10, seed=1)
 
-    def run(epochs: int, folder: Path | None) -> dict[str, Tensor]:
-        way = tiny_way(WAYS["option tuning + LoRA"])
+    def run(folder: Path | None, kill_at: int | None = None) -> dict[str, Tensor]:
+        def on_epoch(epoch: Epoch) -> None:
+            if epoch.epoch == kill_at:
+                raise KeyboardInterrupt
+
+        way = tiny_way(WAYS[name])
         loop = LoopConfig(epochs=4, batch=10, patience=9)
-        stage = Stage("s", way, lambda _: [learn], lambda: -float(way(judge, 0).detach()), loop, 0, folder)
-        stage.load()
-        step = stage._parallel()
-        while len(stage.log) < epochs:
-            stage._epoch(step, len(stage.log))
-            stage.save()
+        Stage("s", way, lambda _: [learn], lambda: -float(way(judge, 0).detach()), loop, 0, folder).run(on_epoch)
         return way.state_dict()
 
-    unbroken = run(4, None)
-    run(2, tmp_path)
-    resumed = run(4, tmp_path)
-    assert all(torch.equal(resumed[name], weight) for name, weight in unbroken.items())
+    unbroken = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, kill_at=2)
+    resumed = run(tmp_path)
+    assert all(torch.equal(resumed[part], weight) for part, weight in unbroken.items())
 
 
 # ---- side by side ---------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf, log
+from math import exp, inf, log
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
@@ -34,7 +35,7 @@ from m6rec_mini.baselines import (
     transitions,
     user_items,
 )
-from m6rec_mini.bpr import BPRMF, BPRConfig, FoldIn
+from m6rec_mini.bpr import BPRMF, BPRConfig, Factors, FoldIn
 from m6rec_mini.catalog import EMPTY_HISTORY, History, Interactions
 from m6rec_mini.evaluation import Cases, Ranker, Split, evaluate, hold_out_items, leave_one_out
 from m6rec_mini.prior import CooccurrencePrior
@@ -177,11 +178,12 @@ def test_markov_by_hand() -> None:
 
 
 def test_markov_backward_and_discount_by_hand() -> None:
-    train = interactions([0, 1], num_items=2)
-    config = MarkovConfig((0.0,), (0.5,), (1.0,), (4.0,), (LAST_ONLY,))
+    train = interactions([0, 1], [0], num_items=2)  # popularity (2 + 1) / 5 and (1 + 1) / 5
+    config = MarkovConfig((0.0,), (0.5,), (1.0,), (5.0,), (LAST_ONLY,))
     matrix = Markov(config).fit(training_only(train)).matrix
-    # counts plus 4 x popularity (1/2 each), over popularity, made to add up to 1
-    assert matrix == pytest.approx(np.array([[2 / 5, 3 / 5], [2.5 / 4.5, 2 / 4.5]]))
+    after_0 = np.array([0 + 3, 1 + 2]) / [0.6, 0.4]
+    after_1 = np.array([0.5 + 3, 0 + 2]) / [0.6, 0.4]
+    assert matrix == pytest.approx(np.stack([after_0 / after_0.sum(), after_1 / after_1.sum()]))
 
 
 @given(st.integers(0, 1000), st.floats(0, 0.9))
@@ -219,6 +221,14 @@ def test_fold_in_by_hand() -> None:
     assert fold_in.scores([EMPTY_HISTORY])[0].tolist() == [0, 0.5]
     user = np.array([1, 0.5]) / np.hypot(1, 0.5) * 2  # the mean, half as much of the older one, of length 2
     assert fold_in.scores([history(1, 0)])[0] == pytest.approx(user + np.array([0, 0.5]))
+
+
+def test_bpr_loss_by_hand() -> None:
+    factors = Factors(1, 2, BPRConfig(dim=2, regularisation=0.1), torch.Generator())
+    factors.users.data, factors.items.data = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.0], [0.0, 1.0]])
+    factors.biases.data = torch.tensor([0.5, 0.0])
+    loss = factors(torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
+    assert loss.item() == pytest.approx(log(1 + exp(-1.5)) + 0.05 * (5 + 9 + 1))  # 3 - 2 + 0.5 apart
 
 
 def test_bpr_learns_two_separate_tastes() -> None:

@@ -145,7 +145,6 @@ def test_when_all_is_seen_the_list_is_empty_and_says_why(tiny_model: TinyModel, 
     assert len(json.loads(run(*ask, "--seen-too").stdout)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="Scorer.parts hands items to the prior that the prior has no counts of")
 def test_a_history_may_hold_a_new_candidate(tiny_model: TinyModel, tmp_path: Path) -> None:
     past = write_events(tmp_path / "one.jsonl", [Event("ann", "tea", "like", 1_700_000_000)])
     new = write(tmp_path / "new.jsonl", [{"id": "tea", "text": "A guide to tea"}, {"id": "cup", "text": "Cups"}])

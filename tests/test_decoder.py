@@ -27,6 +27,11 @@ def tokens(batch: int, events: int, seed: int = 0) -> Tensor:
     return DECODER.embed_events(*random_events(batch, events, seed))
 
 
+def write_alone(states: Tensor, branch: Tensor) -> Tensor:
+    """What is written after the states of one history, without a cache and without padding or siblings."""
+    return DECODER.write(torch.cat([states, branch])[None])[0, len(states) :]
+
+
 # Reading events
 
 
@@ -103,8 +108,8 @@ def test_reading_in_chunks_is_reading_at_once(chunks: list[int]) -> None:
 
 def test_reading_event_by_event_from_an_empty_history() -> None:
     vectors, actions, gaps = random_events(1, 6)
-    state, caches = DECODER.prefill(tokens(1, 0), torch.tensor([0]))
-    states = [state]
+    caches = Caches.empty(2, 1)
+    states = [DECODER(tokens(1, 0), caches=caches)[:, 0]]
     for n in range(6):
         x = DECODER.embed_events(vectors[:, [n]], actions[:, [n]], gaps[:, [n]], seen=n + 1)
         states.append(DECODER(x, caches=caches)[:, 0])
@@ -120,12 +125,11 @@ def test_prefill_of_different_lengths_is_each_history_alone(lengths: list[int], 
     x = tokens(len(lengths), max(lengths))
     branch = randn(len(lengths), more, DIM, seed=1)
     state, caches = DECODER.prefill(x, torch.tensor(lengths))
-    written = DECODER(branch, caches=caches)
+    written = DECODER.write(branch, caches=caches)
     for row, length in enumerate(lengths):
-        alone = torch.cat([x[row, : length + 1], branch[row]])[None]
-        states = DECODER(alone)[0]
-        torch.testing.assert_close(state[row], states[length], **CLOSE)
-        torch.testing.assert_close(written[row], states[length + 1 :], **CLOSE)
+        states = DECODER(x[row : row + 1, : length + 1])
+        torch.testing.assert_close(state[row], states[0, length], **CLOSE)
+        torch.testing.assert_close(written[row], write_alone(states[0], branch[row]), **CLOSE)
 
 
 # Branches
@@ -147,19 +151,37 @@ def test_branch_mask_worked_by_hand() -> None:
     ]
 
 
+@settings(max_examples=20)
+@given(changed=st.integers(0, 6), seed=st.integers(0, 100))
+def test_writing_looks_back_only(changed: int, seed: int) -> None:
+    x = randn(1, 7, DIM, seed=seed)
+    other = x.clone()
+    other[:, changed] += 1 + randn(DIM, seed=seed + 1)
+    before, after = DECODER.write(x), DECODER.write(other)
+    torch.testing.assert_close(after[:, :changed], before[:, :changed], **CLOSE)
+    assert not torch.allclose(after[:, changed:], before[:, changed:], **CLOSE)
+
+
+def test_what_is_written_cannot_change_what_is_read() -> None:
+    decoder, x = tiny_decoder(), tokens(1, 3)
+    before = decoder(x)
+    lively(decoder.writer, seed=1)
+    lively(decoder.code, seed=1)
+    assert torch.equal(decoder(x), before)
+
+
 @settings(max_examples=30)
 @given(ends=st.lists(st.integers(0, 5), min_size=1, max_size=3), length=st.integers(1, 3), seed=st.integers(0, 100))
 def test_a_branch_is_the_history_up_to_it_and_then_itself(ends: list[int], length: int, seed: int) -> None:
     """However many siblings there are, whatever comes later: as if it were alone, with a cache or without."""
     x, branches = tokens(2, 5, seed), randn(2, len(ends), length, DIM, seed=seed + 1)
-    states, grown = DECODER.grow(x, torch.tensor([ends, ends[::-1]]), branches)
-    torch.testing.assert_close(states, DECODER(x), **CLOSE)
+    grown = DECODER.grow(DECODER(x), torch.tensor([ends, ends[::-1]]), branches)
     for row, row_ends in enumerate([ends, ends[::-1]]):
         for n, end in enumerate(row_ends):
-            alone = torch.cat([x[row, : end + 1], branches[row, n]])[None]
-            torch.testing.assert_close(grown[row, n], DECODER(alone)[0, end + 1 :], **CLOSE)
-            _, caches = DECODER.prefill(x[row : row + 1, : end + 1], torch.tensor([end]))
-            cached = [DECODER(branches[row, n, [step]][None], caches=caches)[0, 0] for step in range(length)]
+            read, branch = x[row : row + 1, : end + 1], branches[row, n]
+            torch.testing.assert_close(grown[row, n], write_alone(DECODER(read)[0], branch), **CLOSE)
+            _, caches = DECODER.prefill(read, torch.tensor([end]))
+            cached = [DECODER.write(branch[None, [step]], caches=caches)[0, 0] for step in range(length)]
             torch.testing.assert_close(grown[row, n], torch.stack(cached), **CLOSE)
 
 
@@ -174,11 +196,11 @@ def test_what_training_grows_is_what_generation_writes(kind: str) -> None:
             return DECODER.embed_codes(part)
         return DECODER.embed_words(part, about if kind == "reason" else None)
 
-    _, grown = DECODER.grow(x, torch.tensor([[3]]), embed(written)[:, None])
+    grown = DECODER.grow(DECODER(x), torch.tensor([[3]]), embed(written)[:, None])
     _, caches = DECODER.prefill(x[:, :4], torch.tensor([3]))
     first = embed(written[:, :0])  # one token; two for a reason, whose first is the item
-    states = [DECODER(first, caches=caches)]
-    states += [DECODER(embed(written[:, :n])[:, -1:], caches=caches) for n in (1, 2)]
+    states = [DECODER.write(first, caches=caches)]
+    states += [DECODER.write(embed(written[:, :n])[:, -1:], caches=caches) for n in (1, 2)]
     torch.testing.assert_close(grown[:, 0], torch.cat(states, dim=1), **CLOSE)
 
 
@@ -211,11 +233,12 @@ def test_word_logits_leave_out_the_signs_that_start_a_branch() -> None:
 
 
 def test_gradients_reach_every_parameter() -> None:
-    decoder = lively(GenerativeDecoder(DecoderConfig(DIM, 1, 2, 0.0, 10, SIZES, VOCAB, 2)), scale=0.3).train()
+    decoder = lively(GenerativeDecoder(DecoderConfig(DIM, 1, 1, 2, 0.0, 10, SIZES, VOCAB, 2)), scale=0.3).train()
     x = decoder.embed_events(*random_events(3, 10))
     codes, topic = decoder.embed_codes(rand_long(2, 3, 3)), decoder.embed_words(rand_long(VOCAB, 3, 3))
     reason = decoder.embed_words(rand_long(VOCAB, 3, 2), randn(3, DIM))
-    states, branches = decoder.grow(x, torch.tensor([[10, 9, 0]] * 3), torch.stack([codes, topic, reason], dim=1))
+    states = decoder(x)
+    branches = decoder.grow(states, torch.tensor([[10, 9, 0]] * 3), torch.stack([codes, topic, reason], dim=1))
     loss = (states * randn(*states.shape)).sum() + decoder.word_logits(branches).square().sum()
     loss = loss + sum(decoder.code_logits(branches[:, 0], level).square().sum() for level in range(3))
     loss.backward()
@@ -226,7 +249,7 @@ def test_gradients_reach_every_parameter() -> None:
 
 
 def test_dropout_works_in_training_only() -> None:
-    decoder = GenerativeDecoder(DecoderConfig(DIM, 1, 2, 0.5, 10, SIZES, VOCAB, 2)).eval()
+    decoder = GenerativeDecoder(DecoderConfig(DIM, 1, 1, 2, 0.5, 10, SIZES, VOCAB, 2)).eval()
     events = random_events(1, 3)
     assert torch.equal(decoder.embed_events(*events), decoder.embed_events(*events))
     decoder.train()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 from builders import CLOSE, lively, randn, seeded
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ SPANS = {"text": slice(0, 3), "image": slice(3, 5), "look": slice(5, 6)}
 
 
 def attend(seed: int = 0) -> CrossModalFusion:
-    return lively(CrossModalFusion(CONFIG, WIDTH), seed)
+    return lively(CrossModalFusion(CONFIG, WIDTH, TOKENS), seed)
 
 
 def concatenate(seed: int = 0) -> Concatenation:
@@ -39,14 +41,30 @@ def random_present(items: int, seed: int = 0) -> Tensor:
 both_kinds = pytest.mark.parametrize("make", [attend, concatenate])
 
 
+def with_places(fusion: CrossModalFusion, order: Sequence[int]) -> CrossModalFusion:
+    """The same fusion for tokens in another order, or for some of them: each keeps the matrix of its place."""
+    moved = deepcopy(fusion)
+    for name in ("weight", "bias"):
+        setattr(moved.widen, name, nn.Parameter(getattr(fusion.widen, name)[list(order)]))
+    return moved
+
+
+@settings(max_examples=40)
 @given(order=st.permutations(range(TOKENS)), seed=st.integers(0, 100))
 def test_the_order_of_modalities_means_nothing(order: list[int], seed: int) -> None:
-    """Tokens carry their place with them (`ItemEncoder.place`); where they stand in the row is no matter."""
+    """Each place has a matrix of its own; once it is applied, where a token stands in the row is no matter."""
     fusion, tokens, present = attend(seed), randn(5, TOKENS, WIDTH, seed=seed), random_present(5, seed)
-    torch.testing.assert_close(fusion(tokens[:, order], present[:, order]), fusion(tokens, present), **CLOSE)
+    moved = with_places(fusion, order)
+    torch.testing.assert_close(moved(tokens[:, order], present[:, order]), fusion(tokens, present), **CLOSE)
     torch.testing.assert_close(
-        fusion.weights(tokens[:, order], present[:, order]), fusion.weights(tokens, present)[:, order], **CLOSE
+        moved.weights(tokens[:, order], present[:, order]), fusion.weights(tokens, present)[:, order], **CLOSE
     )
+
+
+def test_every_place_has_a_matrix_of_its_own() -> None:
+    fusion, tokens = attend(), randn(2, TOKENS, WIDTH)
+    expected = [tokens[:, place] @ fusion.widen.weight[place] + fusion.widen.bias[place] for place in range(TOKENS)]
+    torch.testing.assert_close(fusion.widen(tokens), torch.stack(expected, dim=1), **CLOSE)
 
 
 def test_concatenation_does_depend_on_the_order() -> None:
@@ -82,7 +100,7 @@ def test_a_present_modality_does_matter(make: Any) -> None:
 def test_a_masked_token_is_as_good_as_none() -> None:
     fusion, tokens = attend(), randn(3, TOKENS, WIDTH)
     present = torch.tensor([True, True, True, False, False, True]).expand(3, -1)
-    fewer = fusion(tokens[:, [0, 1, 2, 5]], torch.ones(3, 4, dtype=torch.bool))
+    fewer = with_places(fusion, [0, 1, 2, 5])(tokens[:, [0, 1, 2, 5]], torch.ones(3, 4, dtype=torch.bool))
     torch.testing.assert_close(fusion(tokens, present), fewer, **CLOSE)
 
 
@@ -104,6 +122,15 @@ def test_an_item_with_nothing_is_named(make: Any) -> None:
 def test_weights_of_an_item_with_nothing_are_refused_too() -> None:
     with pytest.raises(ValueError, match=r"items \[0\] have no modality"):
         attend().weights(randn(1, TOKENS, WIDTH), torch.zeros(1, TOKENS, dtype=torch.bool))
+
+
+@both_kinds
+def test_the_head_refines_what_it_projects(make: Any) -> None:
+    head = make().head
+    x = randn(3, head.project.in_features)
+    y = head.project(x)
+    torch.testing.assert_close(head(x) - y, head.mlp(y), atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(head(x), y)
 
 
 # What the attention looks at

@@ -36,6 +36,11 @@ def prefilled(decoder: GenerativeDecoder, events: Tensor) -> Caches:
     return decoder.prefill(events, torch.full((len(events),), events.shape[1] - 1))[1]
 
 
+def write_after(decoder: GenerativeDecoder, events: Tensor, branch: Tensor) -> Tensor:
+    """The last state of a branch."""
+    return decoder.write(torch.cat([decoder(events), branch], dim=1))[0, -1]
+
+
 # Codes
 
 
@@ -47,13 +52,13 @@ def test_probabilities_are_shared_among_the_allowed_codes() -> None:
 
 
 def naive_log_likelihood(decoder: GenerativeDecoder, events: Tensor, ids: Tensor) -> Tensor:
-    """By the definition, item by item, with no trie: softmax over the codes that some ID goes on with."""
+    """By the definition, item by item, with no trie and no cache: softmax over the codes that some ID goes on with."""
     scores = []
     for item in ids.tolist():
         total = 0.0
         for level in range(len(item)):
-            states = decoder(torch.cat([events, decoder.embed_codes(torch.tensor([item[:level]]).long())], dim=1))
-            logits = decoder.code_logits(states[0, -1], level)
+            branch = decoder.embed_codes(torch.tensor([item[:level]]).long())
+            logits = decoder.code_logits(write_after(decoder, events, branch), level)
             open_codes = sorted({other[level] for other in ids.tolist() if other[:level] == item[:level]})
             total += float(logits.detach()[open_codes].log_softmax(0)[open_codes.index(item[level])])
         scores.append(total)
@@ -65,7 +70,7 @@ def naive_log_likelihood(decoder: GenerativeDecoder, events: Tensor, ids: Tensor
 def test_likelihood_agrees_with_the_definition(seed: int, items: int, events: int) -> None:
     decoder, ids = tiny_decoder(seed), random_ids(items, seed=seed)
     x = history(decoder, events, seed=seed)
-    got = id_log_likelihood(decoder, x, ids, trie_of(ids), batch=7)
+    got = id_log_likelihood(decoder, decoder(x), ids, trie_of(ids), batch=7)
     torch.testing.assert_close(got, naive_log_likelihood(decoder, x, ids), **CLOSE)
 
 
@@ -74,7 +79,7 @@ def test_likelihood_agrees_with_the_definition(seed: int, items: int, events: in
 def test_a_beam_as_wide_as_the_catalogue_is_exact(seed: int, items: int, events: int) -> None:
     decoder, ids = tiny_decoder(seed), random_ids(items, seed=seed)
     trie, x = trie_of(ids), history(decoder, events, seed=seed)
-    exact = id_log_likelihood(decoder, x, ids, trie)
+    exact = id_log_likelihood(decoder, decoder(x), ids, trie)
     torch.testing.assert_close(exact.exp().sum(), torch.tensor(1.0))
     found, scores = beam_search(decoder, prefilled(decoder, x), trie, width=items)
     assert sorted(found[0].tolist()) == list(range(items))
@@ -88,7 +93,7 @@ def test_a_beam_never_claims_too_much(seed: int, items: int, width: int) -> None
     """What it finds are different items with their true scores, best first; none can beat the true list."""
     decoder, ids = tiny_decoder(seed), random_ids(items, seed=seed)
     trie, x = trie_of(ids), history(decoder, seed=seed)
-    exact = id_log_likelihood(decoder, x, ids, trie)
+    exact = id_log_likelihood(decoder, decoder(x), ids, trie)
     found, scores = beam_search(decoder, prefilled(decoder, x), trie, width)
     assert found.shape == scores.shape == (1, min(width, items))
     assert found[0].unique().numel() == min(width, items)
@@ -115,8 +120,8 @@ def test_with_two_levels_a_wider_beam_is_never_worse(seed: int) -> None:
 def with_fixed_odds(sizes: tuple[int, ...], *odds: list[float]) -> GenerativeDecoder:
     """A decoder whose codes have the same odds whatever came before: every state is (1, 0, 0 ...)."""
     decoder = tiny_decoder(sizes=sizes)
-    decoder.norm.weight.zero_()
-    decoder.norm.bias.copy_(torch.eye(DIM)[0])
+    decoder.norm_written.weight.zero_()
+    decoder.norm_written.bias.copy_(torch.eye(DIM)[0])
     decoder.code.weight[:-1, 0] = torch.tensor([odd for level in odds for odd in level]).log()
     return decoder
 
@@ -150,7 +155,7 @@ def test_a_beam_worked_by_hand() -> None:
     assert found.tolist() == [[1, 2, 0]]
     torch.testing.assert_close(scores.exp(), torch.tensor([[0.6, 0.25, 0.15]]))
     torch.testing.assert_close(
-        id_log_likelihood(decoder, x, ids, trie_of(ids, (2, 2))).exp(), torch.tensor([0.15, 0.6, 0.25])
+        id_log_likelihood(decoder, decoder(x), ids, trie_of(ids, (2, 2))).exp(), torch.tensor([0.15, 0.6, 0.25])
     )
 
 
@@ -161,7 +166,7 @@ def test_a_beam_wide_enough_for_all_beginnings_finds_the_true_best(seed: int) ->
     decoder, ids = tiny_decoder(seed), random_ids(24, seed=seed)
     trie, x = trie_of(ids), history(decoder, seed=seed)
     _, scores = beam_search(decoder, prefilled(decoder, x), trie, width=12)
-    best = id_log_likelihood(decoder, x, ids, trie).sort(descending=True)
+    best = id_log_likelihood(decoder, decoder(x), ids, trie).sort(descending=True)
     torch.testing.assert_close(scores[0], best.values[:12], **CLOSE)
 
 
@@ -223,7 +228,7 @@ def test_words_are_the_likeliest_by_the_uncached_pass(seed: int, is_reason: bool
     said: list[int] = []
     while len(said) < 4 and END not in said:
         branch = decoder.embed_words(torch.tensor([said]).long(), about)
-        logits = decoder.word_logits(decoder(torch.cat([x, branch], dim=1))[0, -1])
+        logits = decoder.word_logits(write_after(decoder, x, branch))
         open_words = [word for word in range(VOCAB) if allowed[0, word] and word not in said] + [END] * bool(said)
         said.append(max(open_words, key=lambda word: float(logits.detach()[word])))
     assert written(decoder, x, allowed, about) == [said + [END] * (4 - len(said))]

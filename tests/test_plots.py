@@ -77,7 +77,7 @@ def test_a_heat_map_leaves_missing_cells_out_of_the_means() -> None:
     attention, worth = every_plot()[-2:]
     assert "Means: text 75%, image 50%." in attention.alt
     assert "Means: text -0.12." in worth.alt
-    assert heat_map({}, "Nothing").alt.endswith("Means: none.")
+    assert heat_map({"text": [NAN]}, "Nothing").alt.endswith("Means: none.")
 
 
 def test_colours_can_be_read_and_told_apart_on_their_paper() -> None:

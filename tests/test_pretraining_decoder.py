@@ -1,4 +1,4 @@
-"""Stage two: the next item as vector, code and words, by the definition; targets say only what is true."""
+"""Stages two and three: the next item, then codes and words, by the definition; targets say only what is true."""
 
 from __future__ import annotations
 
@@ -22,90 +22,132 @@ from builders import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from m6rec_mini.catalog import EMPTY_HISTORY, History
 from m6rec_mini.content import EOS, PAD
 from m6rec_mini.generation import TrieTensors, beam_search, id_log_likelihood, write_words
 from m6rec_mini.model import Batch, M6RecMini
-from m6rec_mini.pretraining import (
-    Catalogue,
-    DecoderObjectives,
-    TrainDecoder,
-    branch_ends,
-    finish,
-)
+from m6rec_mini.pretraining import Catalogue, TrainDecoder, TrainWriting, WritingConfig, branch_ends, finish
 from m6rec_mini.semantic_ids import Trie
 
 ITEMS = 9
-EVERYTHING = DecoderObjectives(next_item=1.0, codes=0.5, topics=0.3, reasons=0.2, branches=2)
+EVERYTHING = WritingConfig(codes=0.5, topics=0.3, reasons=0.2, branches=3)
 
 
-def stage_two(goal: DecoderObjectives, unseen: tuple[int, ...] = (), num_items: int = ITEMS) -> TrainDecoder:
+def reading(unseen: tuple[int, ...] = ()) -> TrainDecoder:
     """Nothing is hidden and nothing dropped, so training mode makes no noise."""
-    model = tiny_model(num_items=num_items, config=tiny_config(hide_identity=0.0))
+    model = tiny_model(num_items=ITEMS, config=tiny_config(hide_identity=0.0))
     kept = random_catalogue(model, ITEMS, unseen)
-    kept = replace(kept, tokens=kept.tokens.clone())  # made without gradient, but a test may want one
-    assert kept.ids is not None
-    return TrainDecoder(model, kept, goal, TrieTensors.of(Trie.build(kept.ids.numpy(), SIZES)))
+    return TrainDecoder(model, replace(kept, tokens=kept.tokens.clone()))  # a test may want gradients there
 
 
-def vectors_of(stage: TrainDecoder) -> Tensor:
+def writing(config: WritingConfig = EVERYTHING) -> TrainWriting:
+    stage = reading()
+    assert stage.catalogue.ids is not None
+    trie = TrieTensors.of(Trie.build(stage.catalogue.ids.numpy(), SIZES))
+    return TrainWriting(stage.model, stage.catalogue, config, trie)
+
+
+def vectors_of(stage: TrainDecoder | TrainWriting) -> Tensor:
     kept = stage.catalogue
     return stage.model.item_vectors(kept.tokens, kept.present, kept.seen)
 
 
-def each_event(histories: list[History]) -> list[tuple[History, int, int]]:
-    """(what came before, its length, what came next) of every event."""
-    return [
-        (History(h.items[:n], h.actions[:n], h.times[:n]), n, int(h.items[n])) for h in histories for n in range(len(h))
-    ]
+def cut(history: History, end: int) -> History:
+    """What came before event `end`."""
+    return History(history.items[:end], history.actions[:end], history.times[:end])
+
+
+# Reading
 
 
 @pytest.mark.parametrize("unseen", [(), (2, 5)])
 def test_next_item_loss_agrees_with_the_definition(unseen: tuple[int, ...]) -> None:
     """Event by event, each history cut before it: -log softmax over the items of training."""
-    stage = stage_two(DecoderObjectives(next_item=0.7), unseen)
-    histories = random_histories([4, 1, 6], ITEMS)
+    stage, histories = reading(unseen), random_histories([4, 1, 6], ITEMS)
     for history in histories:
         history.items[np.isin(history.items, unseen)] = 0  # in training, every event is on a seen item
     vectors, losses = vectors_of(stage), []
-    for before, length, target in each_event(histories):
-        state = stage.model.decoder(stage.model.embed(vectors, Batch.of([before])))[0, length]
-        logits = (vectors @ state)[stage.catalogue.seen]
-        losses.append(-logits.log_softmax(0)[int(stage.catalogue.seen[:target].sum())])
-    torch.testing.assert_close(stage(Batch.of(histories), 0), 0.7 * torch.stack(losses).mean(), **CLOSE)
+    for history in histories:
+        for end, target in enumerate(history.items.tolist()):
+            state = stage.model.decoder(stage.model.embed(vectors, Batch.of([cut(history, end)])))[0, end]
+            logits = (vectors @ state)[stage.catalogue.seen]
+            losses.append(-logits.log_softmax(0)[int(stage.catalogue.seen[:target].sum())])
+    torch.testing.assert_close(stage(Batch.of(histories), 0), torch.stack(losses).mean(), **CLOSE)
 
 
-def test_the_order_of_histories_does_not_matter() -> None:
-    stage, histories = stage_two(DecoderObjectives()), random_histories([4, 1, 6], ITEMS)
-    torch.testing.assert_close(stage(Batch.of(histories[::-1]), 0), stage(Batch.of(histories), 0), **CLOSE)
+def test_neither_order_nor_empty_histories_matter() -> None:
+    stage, histories = reading(), random_histories([4, 1, 6], ITEMS)
+    expected = stage(Batch.of(histories), 0)
+    torch.testing.assert_close(stage(Batch.of([*histories[::-1], EMPTY_HISTORY]), 0), expected, **CLOSE)
 
 
 def test_items_unseen_in_training_are_not_pushed_away() -> None:
-    stage = stage_two(DecoderObjectives(), unseen=(2, 5))
+    stage = reading(unseen=(2, 5))
     tokens = stage.catalogue.tokens.requires_grad_()
     batch = Batch.of(random_histories([4, 6], ITEMS))
     batch.items[(batch.items == 2) | (batch.items == 5)] = 0
     stage(batch, 0).backward()
     assert tokens.grad is not None
-    moved = (tokens.grad != 0).any(2).any(1)
-    assert torch.equal(moved, stage.catalogue.seen)
+    assert torch.equal((tokens.grad != 0).any(2).any(1), stage.catalogue.seen)
     identity = stage.model.identity.weight.grad
     assert identity is not None
     assert torch.equal((identity != 0).any(1), stage.catalogue.seen)
 
 
-def test_nor_are_their_codes_if_the_trie_holds_the_seen_only() -> None:
+def without_gradient(module: nn.Module) -> set[str]:
+    quiet = {name for name, p in module.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-7}
+    return {name for name in quiet if not name.endswith("attention.key.bias")}  # which no softmax ever sees
+
+
+WRITES = ("code.", "word.", "level.", "writer.", "norm_written.")
+
+
+def test_reading_reaches_all_that_reads() -> None:
+    stage = reading().train()
+    stage(Batch.of(random_histories([10, 11, 11, 11], ITEMS)), 0).backward()
+    assert without_gradient(stage.model.fusion) == set()
+    assert stage.model.identity.weight.grad is not None
+    assert {name for name in without_gradient(stage.model.decoder) if not name.startswith(WRITES)} == set()
+    assert all(p.grad is None for p in stage.model.encoders.parameters())  # frozen: their tokens are given
+
+
+# Writing
+
+
+def test_writing_reaches_all_that_writes() -> None:
+    stage = writing().train()
+    stage(Batch.of(random_histories([10, 9, 8, 10], ITEMS)), 0).backward()
+    assert {name for name in without_gradient(stage.model.decoder) if name.startswith(WRITES)} == set()
+    reads = ("blocks.", "norm.", "position.", "action.", "gap.", "start")
+    assert all(p.grad is None for name, p in stage.model.decoder.named_parameters() if name.startswith(reads))
+    assert all(p.grad is None for p in stage.model.fusion.parameters())
+
+
+def test_in_training_only_what_writes_is_noisy() -> None:
+    model = tiny_model(num_items=ITEMS, config=tiny_config(dropout=0.5))
+    kept = random_catalogue(model, ITEMS)
+    assert kept.ids is not None
+    stage = TrainWriting(model, kept, EVERYTHING, TrieTensors.of(Trie.build(kept.ids.numpy(), SIZES)))
+    batch = Batch.of(random_histories([4, 6], ITEMS))
+    x = model.embed(stage.vectors, batch)
+    still = stage.eval()(batch, 0)
+    assert torch.equal(stage(batch, 0), still)
+    stage.train()
+    assert torch.equal(model.decoder(model.embed(stage.vectors, batch)), model.decoder(x))
+    assert not torch.equal(stage(batch, 0), still)
+    assert torch.equal(stage.eval()(batch, 0), still)
+
+
+def test_codes_of_unseen_items_are_not_pushed_away_if_the_trie_holds_the_seen_only() -> None:
     """With a trie of all items, the codes that only unseen ones have would be taught to be unlikely."""
-    stage = stage_two(DecoderObjectives(next_item=0.0, codes=1.0))
+    stage = writing(WritingConfig(codes=1.0))
     ids = torch.tensor([[n % 2, n // 2 % 2, n // 4 % 2] for n in range(8)] + [[3, 2, 1]])
-    seen = torch.arange(ITEMS) < 8
-    kept = replace(stage.catalogue, ids=ids, seen=seen)
     batch = Batch.of(random_histories([4, 6, 5], 8))
-    for chosen, pushed in ((seen, False), (torch.ones(ITEMS, dtype=torch.bool), True)):
+    for chosen, pushed in ((torch.arange(ITEMS) < 8, False), (torch.ones(ITEMS, dtype=torch.bool), True)):
         trie = TrieTensors.of(Trie.build(ids[chosen].numpy(), SIZES))
-        other = TrainDecoder(stage.model, kept, stage.objectives, trie)
+        other = TrainWriting(stage.model, replace(stage.catalogue, ids=ids), stage.config, trie)
         other.zero_grad()
         other(batch, 0).backward()
         slope = stage.model.decoder.code.weight.grad
@@ -113,69 +155,53 @@ def test_nor_are_their_codes_if_the_trie_holds_the_seen_only() -> None:
         assert (slope[3] != 0).any() == pushed
 
 
-def only(**weights: float) -> DecoderObjectives:
-    return DecoderObjectives(next_item=0.0, branches=3, **weights)  # type: ignore[arg-type]
-
-
 def each_branch(histories: list[History], seed: int) -> list[tuple[History, int]]:
     """(what came before, what came next) of every branch."""
-    ends = branch_ends(torch.tensor([len(h) for h in histories]), 3, seed)
+    ends = branch_ends(torch.tensor([len(h) for h in histories]), EVERYTHING.branches, seed)
     return [
-        (History(h.items[:end], h.actions[:end], h.times[:end]), int(h.items[end]))
-        for h, row in zip(histories, ends.tolist(), strict=True)
+        (cut(history, end), int(history.items[end]))
+        for history, row in zip(histories, ends.tolist(), strict=True)
         for end in row
     ]
 
 
 def test_code_loss_agrees_with_the_exact_likelihood() -> None:
-    stage, histories = stage_two(only(codes=0.6)), random_histories([5, 2, 7], ITEMS)
-    assert stage.trie is not None
-    assert stage.catalogue.ids is not None
-    vectors, losses = vectors_of(stage), []
+    stage, histories = writing(replace(EVERYTHING, topics=0.0, reasons=0.0)), random_histories([5, 2, 7], ITEMS)
+    model, ids, losses = stage.model, stage.catalogue.ids, []
+    assert ids is not None
     for before, target in each_branch(histories, 4):
-        events = stage.model.embed(vectors, Batch.of([before]))
-        losses.append(-id_log_likelihood(stage.model.decoder, events, stage.catalogue.ids[[target]], stage.trie)[0])
-    torch.testing.assert_close(stage(Batch.of(histories), 4).detach(), 0.6 * torch.stack(losses).mean(), **CLOSE)
+        states = model.decoder(model.embed(vectors_of(stage), Batch.of([before])))
+        losses.append(-id_log_likelihood(model.decoder, states, ids[[target]], stage.trie)[0])
+    torch.testing.assert_close(stage(Batch.of(histories), 4).detach(), 0.5 * torch.stack(losses).mean(), **CLOSE)
 
 
 @pytest.mark.parametrize("is_reason", [False, True])
 def test_word_losses_agree_with_the_definition(is_reason: bool) -> None:
     """Word by word after each branch's history, of which an item has up to two and then the end: divided by three."""
-    stage = stage_two(only(reasons=0.6) if is_reason else only(topics=0.6))
-    histories = random_histories([5, 2, 7], ITEMS)
-    keywords, decoder = stage.catalogue.keywords, stage.model.decoder
+    weights = {"topics": 0.0} if is_reason else {"reasons": 0.0}
+    stage, histories = writing(replace(EVERYTHING, codes=0.0, **weights)), random_histories([5, 2, 7], ITEMS)
+    keywords, decoder, vectors = stage.catalogue.keywords, stage.model.decoder, vectors_of(stage)
     assert keywords is not None
-    vectors, losses = vectors_of(stage), []
+    losses = []
     for before, target in each_branch(histories, 4):
         known = set(keywords[before.items].flatten().tolist())
         words = [w for w in keywords[target].tolist() if w != PAD and (not is_reason or w in known)]
-        events, loss = stage.model.embed(vectors, Batch.of([before])), torch.tensor(0.0)
+        states, loss = decoder(stage.model.embed(vectors, Batch.of([before]))), torch.tensor(0.0)
         for n, word in enumerate([*words, EOS] if words else []):
-            said = torch.tensor([words[:n]]).long()
-            branch = decoder.embed_words(said, vectors[[target]] if is_reason else None)
-            logits = decoder.word_logits(decoder(torch.cat([events, branch], dim=1))[0, -1])
+            branch = decoder.embed_words(torch.tensor([words[:n]]).long(), vectors[[target]] if is_reason else None)
+            logits = decoder.word_logits(decoder.write(torch.cat([states, branch], dim=1))[0, -1])
             loss = loss - logits.log_softmax(0)[word]
         losses.append(loss / 3)
     assert any(loss > 0 for loss in losses)
     assert not is_reason or any(loss == 0 for loss in losses)
-    torch.testing.assert_close(stage(Batch.of(histories), 4), 0.6 * torch.stack(losses).mean(), **CLOSE)
+    weight = EVERYTHING.reasons if is_reason else EVERYTHING.topics
+    torch.testing.assert_close(stage(Batch.of(histories), 4), weight * torch.stack(losses).mean(), **CLOSE)
 
 
-def test_stage_two_reaches_every_parameter_of_fusion_and_decoder() -> None:
-    stage = stage_two(replace(EVERYTHING, branches=4)).train()
-    stage(Batch.of(random_histories([10, 9, 8, 10], ITEMS)), 0).backward()
-    parts = [*stage.model.fusion.named_parameters(), *stage.model.decoder.named_parameters()]
-    quiet = [name for name, p in parts if p.grad is None or p.grad.abs().max() < 1e-7]
-    assert [name for name in quiet if not name.endswith("attention.key.bias")] == []
-    assert stage.model.identity.weight.grad is not None
-    assert all(p.grad is None for p in stage.model.encoders.parameters())  # frozen: their tokens are given
-
-
-@pytest.mark.parametrize("goal", [DecoderObjectives(), EVERYTHING])
-def test_an_empty_history_has_no_next_item(goal: DecoderObjectives) -> None:
+def test_after_an_empty_history_alone_nothing_can_be_learnt_to_write() -> None:
     histories = [*random_histories([3], ITEMS), EMPTY_HISTORY]
     with pytest.raises(ValueError, match="row 1 of the batch has no events"):
-        stage_two(goal)(Batch.of(histories), 0)
+        writing()(Batch.of(histories), 0)
 
 
 # Targets
@@ -186,8 +212,8 @@ def test_finish_closes_gaps_and_writes_the_end() -> None:
     assert finish(words).tolist() == [[[7, 8, EOS], [8, EOS, PAD]], [[7, EOS, PAD], [PAD, PAD, PAD]]]
 
 
-def with_keywords(*rows: list[int]) -> TrainDecoder:
-    stage = stage_two(DecoderObjectives())
+def with_keywords(*rows: list[int]) -> TrainWriting:
+    stage = writing()
     words = torch.full((ITEMS, 3), PAD)
     words[: len(rows)] = torch.tensor(rows)
     stage.catalogue = replace(stage.catalogue, keywords=words)
@@ -249,12 +275,11 @@ def test_branches_grow_anywhere_in_a_history() -> None:
 # Several processes, and all of it together
 
 
-@pytest.mark.parametrize("goal", [DecoderObjectives(), EVERYTHING])
+@pytest.mark.parametrize("kind", [reading, writing])
 @pytest.mark.parametrize("of", [2, 3, 5])
-def test_shares_of_stage_two_add_up(of: int, goal: DecoderObjectives) -> None:
+def test_shares_of_a_loss_add_up(of: int, kind: type[nn.Module]) -> None:
     """With five processes and four histories, one has nothing to do."""
-    stage = stage_two(goal).train()
-    assert_shares_add_up(stage, Batch.of(random_histories([5, 1, 3, 4], ITEMS)), of)
+    assert_shares_add_up(kind().train(), Batch.of(random_histories([5, 1, 3, 4], ITEMS)), of)
 
 
 def test_what_always_follows_is_learnt_in_every_reading() -> None:
@@ -264,13 +289,16 @@ def test_what_always_follows_is_learnt_in_every_reading() -> None:
         model = M6RecMini(tiny_config(), SHAPES)
     ids, words = torch.tensor([[n % 4, n // 4, 0] for n in range(6)]), torch.tensor([[10 + n, PAD] for n in range(6)])
     tokens, here = randn(6, model.encoders.tokens, 8), torch.ones(6, model.encoders.tokens, dtype=torch.bool)
-    kept = Catalogue(tokens, here, torch.ones(6, dtype=torch.bool), ids, words)
-    trie = TrieTensors.of(Trie.build(ids.numpy(), SIZES))
-    stage = TrainDecoder(model, kept, DecoderObjectives(codes=1.0, topics=3.0), trie)
+    kept = Catalogue(tokens, here, torch.zeros(6, 0), torch.ones(6, dtype=torch.bool), ids, words)
     ring = Batch.of([past(*[(start + n) % 6 for n in range(8)]) for start in range(6)])
-    before, after = descend(lambda seed: stage(ring, seed), model, 0.004, 140)
-    assert after < 0.3 * before
-    vectors, batch = vectors_of(stage.eval()), Batch.of([past(1, 2, 3), past(4, 5)])
+    reads = TrainDecoder(model, kept)
+    before, after = descend(lambda seed: reads(ring, seed), model, 0.005, 60)
+    assert after < 0.4 * before
+    trie = TrieTensors.of(Trie.build(ids.numpy(), SIZES))
+    writes = TrainWriting(model, kept, WritingConfig(codes=1.0, topics=1.0, reasons=0.0, branches=8), trie)
+    before, after = descend(lambda seed: writes(ring, seed), model, 0.01, 60)
+    assert after < 0.4 * before
+    vectors, batch = vectors_of(writes.eval()), Batch.of([past(1, 2, 3), past(4, 5)])
     state, caches = model.decoder.prefill(model.embed(vectors, batch), batch.lengths)
     assert model.vector_logits(state, vectors).argmax(1).tolist() == [4, 0]
     assert beam_search(model.decoder, caches, trie, 3)[0][:, 0].tolist() == [4, 0]

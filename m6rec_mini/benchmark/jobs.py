@@ -135,11 +135,12 @@ def finished(job: Job, data: Data, out: Path) -> Result | None:
 
 
 def run_job(job: Job, data: Data, out: Path) -> None:
-    """Do it and save the result."""
+    """Do it and save the result; only then are its checkpoints removed."""
     start = time.perf_counter()
-    result = TASKS[job.task](job, data, out)
-    facts = {**result.facts, "job seconds": time.perf_counter() - start}
-    Result(result.rows, facts).save(job_file(job, out), job.fingerprint(data))
+    with checkpoints(job, data, out) as folder:
+        result = TASKS[job.task](job, data, out, folder)
+        facts = {**result.facts, "job seconds": time.perf_counter() - start}
+        Result(result.rows, facts).save(job_file(job, out), job.fingerprint(data))
 
 
 # ---- data and training ------------------------------------------------------------------------
@@ -185,7 +186,7 @@ def checkpoints(job: Job, data: Data, out: Path) -> Iterator[Path]:
         own.with_suffix(".part").replace(own)
     yield folder
     if own.exists():
-        shared.parent.mkdir(exist_ok=True)
+        shared.parent.mkdir(parents=True, exist_ok=True)
         own.replace(shared)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -240,12 +241,11 @@ PRIOR_ALONE = {"decoder": 0.0, "content": 0.0, "fresh": 0.0}
 # ---- tasks ------------------------------------------------------------------------------------
 
 
-def model_job(job: Job, data: Data, out: Path) -> Result:
+def model_job(job: Job, data: Data, out: Path, folder: Path) -> Result:
     """The recommender read out in every way; an ablation only by its scores."""
     catalog = data.catalog(job.tags, job.seed if job.shuffled else None)
     split = leave_one_out(catalog.interactions)
-    with checkpoints(job, data, out) as folder:
-        recommender, facts = trained(catalog, split, job.recipe, folder)
+    recommender, facts = trained(catalog, split, job.recipe, folder)
     scorer, test = recommender.scorer, split.test
     rows = readings(scorer, split)
     if job.task == "model":
@@ -282,15 +282,14 @@ def penalty_curve(scorer: Scorer, split: Split) -> dict[str, Evaluation]:
     return rows
 
 
-def cold_job(job: Job, data: Data, out: Path) -> Result:
+def cold_job(job: Job, data: Data, _out: Path, folder: Path) -> Result:
     """A tenth of the items without any event: ranked among themselves and among all, and the warm ones."""
     catalog = data.catalog(job.tags, job.seed if job.shuffled else None)
     log = catalog.interactions
     split, cold = hold_out_items(log, COLD_SHARE, np.random.default_rng(job.seed))
     is_cold = np.isin(np.arange(log.num_items), cold)
     warm = leave_one_out(log.keep(~is_cold[log.items])).test  # same training events, same validation cases
-    with checkpoints(job, data, out) as folder:
-        recommender, facts = trained(catalog, split, job.recipe, folder)
+    recommender, facts = trained(catalog, split, job.recipe, folder)
     scorer, test = recommender.scorer, split.test
     parts, ease = parts_of(scorer, test), RecencyEASE().fit(split)
     vectors = scorer.model.content_vectors(scorer.catalogue.tokens, scorer.catalogue.present).detach().numpy()
@@ -326,7 +325,7 @@ def rankers_job(rankers: Sequence[Ranker], split: Split) -> Result:
     return Result(rows, facts)
 
 
-def baseline_job(job: Job, data: Data, _out: Path) -> Result:
+def baseline_job(job: Job, data: Data, _out: Path, _folder: Path) -> Result:
     """The baselines without a network, which need no seed; or one with a network, until it stops improving."""
     sasrec, bpr = SASRecConfig(seed=job.seed), BPRConfig(seed=job.seed)
     if job.epochs is not None:
@@ -339,12 +338,11 @@ def baseline_job(job: Job, data: Data, _out: Path) -> Result:
     return rankers_job(rankers[job.task], leave_one_out(data.catalog().interactions))
 
 
-def global_time_job(job: Job, data: Data, out: Path) -> Result:
+def global_time_job(job: Job, data: Data, _out: Path, folder: Path) -> Result:
     """Model and baselines when nothing is learnt from anybody's future."""
     catalog = data.catalog(job.tags)
     split = global_time(catalog.interactions)
-    with checkpoints(job, data, out) as folder:
-        recommender, facts = trained(catalog, split, job.recipe, folder)
+    recommender, facts = trained(catalog, split, job.recipe, folder)
     parts = parts_of(recommender.scorer, split.test)
     scores = {"joined": recommender.scorer.join(parts), "decoder": parts["decoder"]}
     rows = {name: evaluate(x, split.test, split.train) for name, x in scores.items()}
@@ -352,14 +350,14 @@ def global_time_job(job: Job, data: Data, out: Path) -> Result:
     return Result(rows | dict(counting.rows), {**facts, "train events": len(split.train), "cases": len(split.test)})
 
 
-def speed_job(job: Job, data: Data, out: Path) -> Result:
+def speed_job(job: Job, data: Data, out: Path, folder: Path) -> Result:
     """Time and work of training, and time per request of the saved model; to be run alone."""
     if not (out / "model").is_dir():  # somebody has removed it
-        model_job(replace(job, task="model"), data, out)
+        model_job(replace(job, task="model"), data, out, folder)
     return Result(facts=measure_speed(data.catalog(), job.recipe, Recommender.load(out / "model"), data.quick))
 
 
-TASKS: dict[Task, Callable[[Job, Data, Path], Result]] = {
+TASKS: dict[Task, Callable[[Job, Data, Path, Path], Result]] = {
     "model": model_job,
     "ablation": model_job,
     "cold": cold_job,

@@ -8,6 +8,7 @@ made from the files, rows that look bad included: see `report`.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -63,7 +64,10 @@ def run_benchmark(
         section.show(console)
     file = write_results(sections, about, out)
     console.print(f"[bold]{file}[/bold] has these tables; the plots are beside it.")
-    if failed:
+    if not failed:  # nothing is left to go on with
+        for spare in ("checkpoints", "encoders"):
+            shutil.rmtree(out / spare, ignore_errors=True)
+    else:
         names = ", ".join(job.stem for job, _ in failed)
         raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed ({names}); run the same command to try again")
 

@@ -61,9 +61,7 @@ def accuracy_section(results: Results, about: About) -> Section | None:
             "*Vectors*: the decoder's softmax over all items. *Semantic IDs*: the items that a beam of "
             f"{BEAM} writes. *Prior*: the part of the model that counts, without any network.",
             Table(ACCURACY_HEAD, [[_bold(name), *accuracy_cells(runs)] for name, runs in rows.items()]),
-            _dots(
-                "accuracy", f"{about.data}, all items", {name: interval(runs, "hr@10") for name, runs in rows.items()}
-            ),
+            _dots("accuracy", about.data, {name: interval(runs, "hr@10") for name, runs in rows.items()}),
             "Paired differences; bold where the interval leaves out zero.",
             Table(["", "HR@10", "NDCG@10", "HR@10, untied", "NDCG@10, untied"], pairs),
         ],

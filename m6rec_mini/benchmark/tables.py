@@ -188,7 +188,7 @@ class About:
             f"Data set: **{catalog.name}**, {log.num_users:,} users, {log.num_items:,} items, {len(log):,} events; "
             f"modalities {', '.join(catalog.modalities)}.{made_up}",
             *([f"Actions are derived: {catalog.derived}."] if catalog.derived else []),
-            f"Date: {datetime.date.today().isoformat()}. Seeds: {', '.join(map(str, range(seeds)))}.",
+            f"Date of this report: {datetime.date.today().isoformat()}. Seeds: {', '.join(map(str, range(seeds)))}.",
             f"Machine: {os.cpu_count()} cores, {cpu_model()}, {platform.system()}; Python {platform.python_version()}, "
             f"torch {torch.__version__}, NumPy {np.__version__}. Two jobs at a time, one thread each.",
             *(["**A smoke test (`quick`): hardly any training. These numbers mean nothing.**"] if quick else []),

@@ -158,8 +158,8 @@ def heat_map(columns: Mapping[str, Sequence[float]], title: str, *, signed: bool
         low = palette.against if signed else palette.paper
         colours = LinearSegmentedColormap.from_list("", [low, *[palette.paper] * signed, palette.strong])
         edges = [np.arange(size + 1) - 0.5 for size in reversed(cells.shape)]
-        limits = {"vmin": -most if signed else 0.0, "vmax": most}
-        axes.pcolormesh(*edges, cells, cmap=colours, alpha=0.6, edgecolors=palette.paper, linewidth=1, **limits)
+        mesh = axes.pcolormesh(*edges, cells, cmap=colours, alpha=0.6, edgecolors=palette.paper, linewidth=1)
+        mesh.set_clim(-most if signed else 0, most)
         axes.invert_yaxis()
         for (row, column), value in np.ndenumerate(cells):
             text = "none" if math.isnan(value) else f"{value:+.2f}".replace("-", "−") if signed else f"{value:.0%}"

@@ -45,12 +45,12 @@ from m6rec_mini.training import Epoch, LoopConfig, Stage, seeded
 class Recipe:
     """Everything that decides a training run, but for the data."""
 
-    content: ContentConfig = field(default_factory=ContentConfig)
+    content: ContentConfig = field(default_factory=lambda: ContentConfig(text_length=48))
     model: ModelConfig = field(default_factory=ModelConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    encoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=8, batch=128, patience=3))
-    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=40, learning_rate=3e-3, patience=5))
-    writing_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=8, patience=3))
+    encoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=6, batch=128, patience=3))
+    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=25, learning_rate=3e-3, patience=5))
+    writing_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=8, learning_rate=3e-3, patience=3))
     writing: WritingConfig = field(default_factory=WritingConfig)
     keywords: int = 3
     prior: bool = True
@@ -216,7 +216,8 @@ def train_writing(
     ids, cases = catalogue.ids[catalogue.seen].cpu().numpy(), split.validation
     trie = TrieTensors.of(Trie.build(ids, recipe.model.decoder.code_sizes), device)
     stage = TrainWriting(model, catalogue, recipe.writing, trie)
-    asked = [followed(h, t, events) for h, t in zip(cases.histories, cases.targets, strict=True) if catalogue.seen[t]]
+    pairs = zip(cases.histories, cases.targets.tolist(), strict=True)
+    asked = [followed(history, target, events) for history, target in pairs if catalogue.seen[target]]
     judged = Batch.of(asked, device)
 
     @torch.no_grad()

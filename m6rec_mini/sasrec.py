@@ -87,7 +87,9 @@ class SASRec:
         config, rng = self.config, np.random.default_rng(self.config.seed)
         self.net = SASRecNet(split.train.num_items, config)
         self.fallback = split.train.item_counts.astype(np.float32)
-        optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.net.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
         best, waited = -1.0, 0
         for epoch in range(1, config.epochs + 1):

@@ -43,7 +43,7 @@ class Weights:
     ease: float = 0.0
     markov: float = 0.0
     content: float = 0.0
-    fresh: float = 0.5
+    fresh: float = 0.75
     popularity_penalty: float = 0.0  # times log(1 + training events), taken off: more for the tail, less for the head
 
 
@@ -155,7 +155,7 @@ class Scorer:
 
         An item's only modality is compared with the mean item: nothing else is left to hide it behind.
         """
-        state = last_states(self.model, self.vectors, [history])[0]
+        state = last_states(self.model, self.vectors, [history])[0] * self.model.logit_scale
         picked = torch.from_numpy(rows).to(state.device)
         tokens, present = self.catalogue.tokens[picked], self.catalogue.present[picked]
         identity = self.vectors[picked] - self.model.content_vectors(tokens, present)

@@ -32,6 +32,7 @@ from m6rec_mini.evaluation import bootstrap_mean, evaluate, leave_one_out, paire
 from m6rec_mini.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
+REAL_LOAD = jobs_module._load
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,8 @@ def test_an_unknown_part_is_refused_before_any_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_jobs_run_in_processes_of_their_own(tmp_path: Path) -> None:
+def test_jobs_run_in_processes_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "_load", REAL_LOAD)
     data = Data("world", quick=True)
     jobs = [Job("BPR-MF", "bpr", seed, epochs=1) for seed in (0, 1)]
     assert run_jobs(jobs, data, tmp_path, 2, console()) == []

@@ -23,7 +23,7 @@ from m6rec_mini.datasets.media import write_image, write_sound
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 INSTALLING = ("Makefile", "constraints.txt", "pyproject.toml", ".ci/run")
-MACHINE_PATH = re.compile(r"(?<![\w.:/])(/(work|home|root|Users|tmp)/|[A-Z]:\\)\w")  # /home/ann, D:\data
+MACHINE_PATH = re.compile(r"(?<![\w.:/])(/(work|home|root|Users|tmp)/|[A-Z]:\\)\w")  # a home, a drive
 
 
 def tracked_texts() -> dict[str, str]:

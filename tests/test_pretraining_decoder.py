@@ -295,8 +295,8 @@ def test_what_always_follows_is_learnt_in_every_reading() -> None:
     before, after = descend(lambda seed: reads(ring, seed), model, 0.005, 60)
     assert after < 0.4 * before
     trie = TrieTensors.of(Trie.build(ids.numpy(), SIZES))
-    writes = TrainWriting(model, kept, WritingConfig(codes=1.0, topics=1.0, reasons=0.0, branches=8), trie)
-    before, after = descend(lambda seed: writes(ring, seed), model, 0.01, 60)
+    writes = TrainWriting(model, kept, WritingConfig(codes=1.0, topics=3.0, reasons=0.0, branches=8), trie)
+    before, after = descend(lambda seed: writes(ring, seed), model, 0.01, 80)
     assert after < 0.4 * before
     vectors, batch = vectors_of(writes.eval()), Batch.of([past(1, 2, 3), past(4, 5)])
     state, caches = model.decoder.prefill(model.embed(vectors, batch), batch.lengths)

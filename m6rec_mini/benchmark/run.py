@@ -97,12 +97,11 @@ def plan(data: Data, catalog: Catalog, seeds: int, parts: Sequence[str] = PARTS)
         jobs.append(Job("counting", "counting"))
         jobs += [Job("SASRec", "sasrec", seed, epochs=epochs) for seed in range(seeds)]
         jobs += [Job("BPR-MF", "bpr", seed, epochs=epochs) for seed in range(seeds)]
-    for seed in range(seeds):
-        recipe = recipe_for(seed, data.quick)
-        jobs += cold_jobs(data, recipe, catalog) if "cold items" in parts else []
-        jobs += ablation_jobs(recipe, catalog) if "ablations" in parts else []
     if "global time" in parts:
         jobs.append(Job("global time", "global time", 0, silent(recipe_for(0, data.quick))))
+    for part, make in (("cold items", cold_jobs), ("ablations", ablation_jobs)):
+        if part in parts:
+            jobs += [job for seed in range(seeds) for job in make(data, recipe_for(seed, data.quick), catalog)]
     if "speed" in parts:
         jobs.append(Job("speed", "speed", 0, recipe_for(0, data.quick)))
     return jobs
@@ -129,7 +128,7 @@ def cold_jobs(data: Data, recipe: Recipe, catalog: Catalog) -> list[Job]:
     return jobs
 
 
-def ablation_jobs(recipe: Recipe, catalog: Catalog) -> list[Job]:
+def ablation_jobs(_data: Data, recipe: Recipe, catalog: Catalog) -> list[Job]:
     """One change each. The full model without writing, and without the prior, come with the job "model"."""
     recipe = silent(recipe)
     model = recipe.model

@@ -31,6 +31,7 @@ from m6rec_mini.transformer import Attention, Block, causal_mask
 GROUPS = 4  # of channels that GroupNorm normalises together
 STAGES = (16, 32, 64)  # channels of the image network; each stage halves the side
 WORD_TOKENS = 2  # of a text's words regardless of order, beside those of its reading
+EXACT = 500  # texts or tokens up to which all axes are computed: safe where few of them mean anything
 KERNEL = 2  # frames that one of WaveNet's convolutions sees
 
 
@@ -101,7 +102,10 @@ class TextEncoder(nn.Module):
         self.word_mean = bags.mean(0)
         centred = (bags - self.word_mean).cpu().double().numpy()
         rank = min(self.word_axes.shape[1], min(bags.shape) - 1)
-        _, _, axes = svds(centred, rank, v0=np.ones(min(bags.shape)))  # with a fixed start it is always the same
+        if min(bags.shape) <= EXACT:
+            axes = np.linalg.svd(centred, full_matrices=False)[2][:rank]
+        else:  # only the first axes, from a fixed start so that they are always the same
+            axes = svds(centred, rank, v0=np.random.default_rng(0).normal(size=min(bags.shape)))[2]
         self.word_axes = F.pad(torch.from_numpy(axes.T.copy()).to(bags), (0, self.word_axes.shape[1] - rank))
 
     def words(self, ids: Int64[Tensor, "items length"]) -> Float[Tensor, "items width"]:
@@ -284,7 +288,7 @@ class VectorEncoder(nn.Module):
     def forward(self, vector: Float[Tensor, "items width"]) -> Float[Tensor, "items tokens dim"]:
         """As many tokens as it takes, the last one filled up with zeros."""
         padded = F.pad(vector, (0, self.tokens * self.dim - vector.shape[1]))
-        return padded.unflatten(1, (self.tokens, self.dim))  # items, tokens * dim -> items, tokens, dim
+        return cast(Tensor, padded.unflatten(1, (self.tokens, self.dim)))  # items, tokens * dim -> items, tokens, dim
 
 
 class ItemEncoder(nn.Module):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from m6rec_mini.catalog import History
-from m6rec_mini.content import Shapes
+from m6rec_mini.content import Content, Shapes
 from m6rec_mini.decoder import DecoderConfig, GenerativeDecoder, gap_buckets
-from m6rec_mini.encoders import EncoderConfig, ItemEncoder
+from m6rec_mini.encoders import EncoderConfig, ItemEncoder, TextEncoder
 from m6rec_mini.fusion import Concatenation, CrossModalFusion, FusionConfig, hide_modalities
 
 
@@ -126,14 +126,14 @@ class M6RecMini(nn.Module):
         """Which words the items' texts have; zeros for an item without text, no columns without any texts."""
         if "text" not in self.encoders.spans:
             return content.text.new_zeros((len(content), 0), dtype=torch.float32)
-        words: Tensor = self.encoders.encoders["text"].words(content.text)  # type: ignore[operator]
-        return words * content.present["text"][:, None]
+        text = cast(TextEncoder, self.encoders.encoders["text"])
+        return text.words(content.text) * content.present["text"][:, None]
 
     @torch.no_grad()
     def tokens(self, content: Content) -> tuple[Float[Tensor, "items tokens token_dim"], Bool[Tensor, "items tokens"]]:
         """Standardised tokens of the frozen encoders, zeros where a modality is missing."""
         tokens, present = self.encoders.encode_all(content)
-        return (tokens - self.token_mean) / self.token_deviation * present[..., None], present
+        return cast(Tensor, (tokens - self.token_mean) / self.token_deviation * present[..., None]), present
 
     def content_vectors(
         self, tokens: Float[Tensor, "items tokens token_dim"], present: Bool[Tensor, "items tokens"]

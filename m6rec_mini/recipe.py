@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from m6rec_mini.catalog import ACTIONS, Catalog, DataError, History, Interactions
 from m6rec_mini.content import Content, ContentConfig, ContentReader
+from m6rec_mini.encoders import TextEncoder
 from m6rec_mini.evaluation import Cases, Split
 from m6rec_mini.generation import TrieTensors
 from m6rec_mini.keywords import key_words
@@ -96,7 +98,7 @@ def train_model(
     with seeded(recipe.seed):
         model = M6RecMini(replace(recipe.model, decoder=decoder), reader.shapes, len(catalog.items)).to(device)
         if "text" in reader.modalities:
-            model.encoders.encoders["text"].fit_words(learnt_from.text[learnt_from.present["text"]])
+            cast(TextEncoder, model.encoders.encoders["text"]).fit_words(learnt_from.text[learnt_from.present["text"]])
         log = pretrain_encoders(model, learnt_from, reader, recipe, folder, on_epoch)
         model.encoders.requires_grad_(False)
         model.calibrate(learnt_from)

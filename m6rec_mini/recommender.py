@@ -136,8 +136,9 @@ class Recommender:
         except CheckpointError:
             raise
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            what = f"it has no {error}" if isinstance(error, KeyError) else error
             raise CheckpointError(
-                f"{folder} is damaged or of another version: {error}. Train or copy it again"
+                f"{folder} is damaged or of another version: {what}. Train or copy it again"
             ) from error
         return cls(about["name"], items, reader, scorer)
 

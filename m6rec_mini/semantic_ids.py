@@ -9,6 +9,7 @@ place of a trained RQ-VAE: nothing to train, and no codebook that collapses.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,12 +67,15 @@ class ResidualQuantiser:
 
     def encode(self, vectors: Float[np.ndarray, "items dim"]) -> Int64[np.ndarray, "items levels"]:
         """The nearest centroid of each level's residual."""
-        residual, codes = vectors.astype(np.float64), []
+        return np.stack([distances.argmin(1) for distances in self.distances(vectors)], axis=1).astype(np.int64)
+
+    def distances(self, vectors: Float[np.ndarray, "items dim"]) -> Iterator[Float[np.ndarray, "items _"]]:
+        """Level by level, how far the centroids are from what the levels before left over."""
+        residual = vectors.astype(np.float64)
         for centroids in self.levels:
-            code = squared_distances(residual, centroids).argmin(1)
-            residual = residual - centroids[code]
-            codes.append(code)
-        return np.stack(codes, axis=1).astype(np.int64)
+            far = squared_distances(residual, centroids)
+            yield far
+            residual = residual - centroids[far.argmin(1)]
 
     def decode(self, codes: Int64[np.ndarray, "items written"]) -> Float32[np.ndarray, "items dim"]:
         """The sum of the named centroids: the closest vector that the codes, or the first few, can say."""
@@ -90,12 +94,11 @@ def assign_ids(
     last level, so that an ID stays close to the truth. First come, first served: items added at the
     end change no ID before them. Raises ValueError if there is no room.
     """
-    codes = quantiser.encode(vectors)
-    prefixes = codes[:, :-1]
-    rest = vectors.astype(np.float64) - quantiser.decode(prefixes)
-    nearest = squared_distances(rest, quantiser.levels[-1]).argsort(1, kind="stable")
+    *levels, last = quantiser.distances(vectors)
+    prefixes = np.stack([far.argmin(1) for far in levels], axis=1) if levels else np.zeros((len(vectors), 0), np.int64)
+    nearest = last.argsort(1, kind="stable")
     used: dict[tuple[int, ...], int] = {}
-    ids = np.empty((len(codes), codes.shape[1] + 1), np.int64)
+    ids = np.empty((len(vectors), len(quantiser.levels) + 1), np.int64)
     for row, prefix in enumerate(map(tuple, prefixes.tolist())):
         for code in nearest[row].tolist():
             number = used.get((*prefix, code), 0)

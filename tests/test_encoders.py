@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from m6rec_mini.catalog import Item, Sound
-from m6rec_mini.content import PAD, Content, ContentConfig, ContentReader, Shapes
+from m6rec_mini.content import EOS, PAD, Content, ContentConfig, ContentReader, Shapes
 from m6rec_mini.encoders import (
+    WORD_TOKENS,
     AudioEncoder,
     EncoderConfig,
     GatedLayer,
@@ -85,12 +87,47 @@ def test_every_encoder_gives_its_number_of_tokens(tokens: int) -> None:
         "text": [make(TextEncoder, 30, 16, 1, 2, 8, tokens)],
         "image": [make(ImageEncoder, 16, arch, tokens) for arch in ("resnet", "vgg")],
         "audio": [make(AudioEncoder, 6, 16, arch, tokens) for arch in ("wavenet", "transformer")],
-        "type": [make(VectorEncoder, 5, 16, tokens)],
     }
     for modality, kinds in encoders.items():
+        expected = tokens + WORD_TOKENS if modality == "text" else tokens
         for encoder in kinds:
-            assert encoder.tokens == tokens
-            assert encoder(content.of(modality)).shape == (6, tokens, 16)
+            assert encoder.tokens == expected
+            assert encoder(content.of(modality)).shape == (6, expected, 16)
+
+
+def test_a_ready_made_vector_is_only_cut_into_tokens() -> None:
+    encoder = VectorEncoder(5, 2)
+    tokens = encoder(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]))
+    assert encoder.tokens == 3
+    assert tokens.tolist() == [[[1.0, 2.0], [3.0, 4.0], [5.0, 0.0]]]
+    assert VectorEncoder(2, 4)(torch.zeros(0, 2)).shape == (0, 1, 4)
+
+
+def test_words_are_latent_semantic_analysis() -> None:
+    """The axes are those of scikit-learn's PCA of the bags of words, up to order and sign."""
+    rng = np.random.default_rng(0)
+    ids = torch.from_numpy(rng.integers(EOS + 1, 30, (40, 8)))
+    encoder = make(TextEncoder, 30, 4, 1, 2, 8)  # eight axes
+    encoder.fit_words(ids)
+    bags = np.zeros((40, 30))
+    for row, text in enumerate(ids.tolist()):
+        bags[row, text] = 1
+    expected = PCA(8, svd_solver="full").fit_transform(bags)
+    found = encoder.words(ids).numpy().astype(np.float64)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-3)
+    shuffled = ids[:, torch.randperm(8, generator=seeded())]
+    torch.testing.assert_close(encoder.words(shuffled), encoder.words(ids))  # order does not matter
+    padded = torch.cat([torch.full((40, 1), 2), ids, torch.zeros(40, 1, dtype=torch.long)], dim=1)
+    torch.testing.assert_close(encoder.words(padded), encoder.words(ids))  # nor do special tokens
+
+
+def test_words_of_very_few_texts() -> None:
+    encoder = make(TextEncoder, 30, 16, 1, 2, 8)  # 32 axes for texts that can differ along one
+    encoder.fit_words(torch.tensor([[5, 6, 7], [8, 9, 10]]))
+    words = encoder.words(torch.tensor([[5, 6, 7], [8, 9, 10]]))
+    assert words.isfinite().all()
+    torch.testing.assert_close(words[0], -words[1], atol=1e-5, rtol=0)
+    assert float(words[0].norm()) == pytest.approx(1.5**0.5, abs=1e-4)  # half of the distance, root of 6
 
 
 @pytest.mark.parametrize("image", ["resnet", "vgg"])
@@ -268,20 +305,20 @@ def test_sinusoids_by_hand() -> None:
 def test_tokens_stand_in_the_readers_order() -> None:
     encoder = make(ItemEncoder, CONFIG, SHAPES)
     assert encoder.spans == {
-        "text": slice(0, 4),
-        "image": slice(4, 8),
-        "audio": slice(8, 12),
-        "a.b": slice(12, 13),
-        "type": slice(13, 14),
+        "text": slice(0, 6),
+        "image": slice(6, 10),
+        "audio": slice(10, 14),
+        "a.b": slice(14, 15),
+        "type": slice(15, 16),
     }
-    assert encoder.tokens == 14
+    assert encoder.tokens == 16
 
 
 def test_each_span_is_its_encoder_and_its_place() -> None:
     encoder, content = make(ItemEncoder, CONFIG, SHAPES), random_content()
     tokens, _ = encoder(content)
     image = encoder.encoders["image"](content.image[:1])
-    torch.testing.assert_close(tokens[:1, 4:8], image + encoder.place[4:8], **CLOSE)
+    torch.testing.assert_close(tokens[:1, 6:10], image + encoder.place[6:10], **CLOSE)
 
 
 @given(st.permutations(range(6)))
@@ -312,7 +349,7 @@ def test_nothing_at_all_is_no_error() -> None:
         part = content.rows(slice(0, count))
         bare = replace(part, present={name: torch.zeros_like(mask) for name, mask in part.present.items()})
         tokens, present = encoder(bare)
-        assert tokens.shape == (count, 14, 16)
+        assert tokens.shape == (count, 16, 16)
         assert not present.any()
     tokens, _ = encoder(bare)
     tokens.sum().backward()  # a batch without any sound must still train in step with the other processes
@@ -328,7 +365,7 @@ def test_frozen_encoding_is_the_same_in_batches_and_leaves_the_mode_alone() -> N
     expected, expected_present = encoder.eval()(content)
     torch.testing.assert_close(tokens, expected, **CLOSE)
     assert torch.equal(present, expected_present)
-    assert encoder.encode_all(content.rows(slice(0, 0)))[0].shape == (0, 14, 16)
+    assert encoder.encode_all(content.rows(slice(0, 0)))[0].shape == (0, 16, 16)
     assert not encoder.training
 
 
@@ -337,7 +374,7 @@ def test_dropout_is_only_for_training() -> None:
     encoder, content = ItemEncoder(replace(CONFIG, dropout=0.5), SHAPES), random_content()
     one, other = encoder(content)[0], encoder(content)[0]
     differ = [name for name, span in encoder.spans.items() if not torch.equal(one[:, span], other[:, span])]
-    assert differ == ["text", "a.b", "type"]
+    assert differ == ["text"]
     encoder.eval()
     assert torch.equal(encoder(content)[0], encoder(content)[0])
 
@@ -361,5 +398,5 @@ def test_a_journey_from_items_to_tokens() -> None:
     reader = ContentReader.fit(items, ContentConfig())
     encoder = make(ItemEncoder, EncoderConfig(), reader.shapes)
     tokens, present = encoder.encode_all(reader.read(items))
-    assert tokens.shape == (2, 13, 64)
-    assert present.sum(1).tolist() == [8, 5]
+    assert tokens.shape == (2, 15, 64)
+    assert present.sum(1).tolist() == [10, 5]

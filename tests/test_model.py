@@ -225,7 +225,7 @@ def test_a_config_survives_json(dim: int, kind: Any, image: Any, sizes: list[int
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"depth": 3}, r"ModelConfig has no field 'depth'; it has decoder, encoder, fusion"),
+        ({"depth": 3}, r"ModelConfig has no field 'depth'; it has decoder, echo, encoder, fusion"),
         ({"decoder": {"layer": 3}}, r"DecoderConfig has no field 'layer'; it has .*layers"),
         ({"fusion": {"kind": "concat"}}, r"FusionConfig\.kind is 'concat'; expected one of \('attention', 'conc"),
         ({"encoder": 3}, r"EncoderConfig has fields, as a JSON object; got 3"),

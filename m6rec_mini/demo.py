@@ -51,7 +51,7 @@ def demo_recipe(seed: int = 0) -> Recipe:
     """A recipe for the default world that two cores finish within the demo's two minutes."""
     return Recipe(
         content=ContentConfig(text_length=24),
-        model=ModelConfig(decoder=DecoderConfig(dropout=0.1), echo=True),
+        model=ModelConfig(decoder=DecoderConfig(dropout=0.1)),
         encoder_loop=LoopConfig(epochs=3, batch=128, patience=3),
         decoder_loop=LoopConfig(epochs=28, learning_rate=6e-3, patience=4),
         writing_loop=LoopConfig(epochs=3, learning_rate=3e-3, patience=2),

@@ -51,8 +51,8 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     encoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=6, batch=128, patience=3))
-    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=25, learning_rate=3e-3, patience=5))
-    writing_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=8, learning_rate=3e-3, patience=3))
+    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=22, learning_rate=3e-3, patience=5))
+    writing_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=6, learning_rate=3e-3, patience=3))
     writing: WritingConfig = field(default_factory=WritingConfig)
     keywords: int = 3
     prior: bool = True

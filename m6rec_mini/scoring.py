@@ -43,7 +43,7 @@ class Weights:
     ease: float = 0.0
     markov: float = 0.0
     content: float = 0.0
-    fresh: float = 0.75
+    fresh: float = 0.6
     popularity_penalty: float = 0.0  # times log(1 + training events), taken off: more for the tail, less for the head
 
 

@@ -38,6 +38,8 @@ PROTOCOL = f"""
 - Events are sorted by time, stably. Where the target has the timestamp of the event before it, the log does not say
   which came first: such cases are called *tied* and are reported apart.
 - Every setting, stopping point and weight is chosen on the validation cases; the test cases are only reported.
+- One number cannot be tuned on warm validation cases: the weight of content for items without events. It is a default,
+  chosen once on a fold of cold items that is not among those reported.
 - A *tail* item has at most {TAIL} training events.
 - Numbers are means over users; the seeds of a row are averaged first. Brackets hold 95% bootstrap intervals over
   users. Differences are paired. Rows with one run need no seed.

@@ -247,11 +247,13 @@ def fit_weights(scorer: Scorer, cases: Cases) -> Weights:
     if not len(cases):
         return scorer.weights
     parts = scorer.parts(cases.histories)
-    stack = torch.from_numpy(np.stack(list(parts.values()), axis=-1))  # cases, items, parts
+    stack = torch.from_numpy(np.stack(list(parts.values()), axis=-1)).double()  # cases, items, parts
     closed = torch.from_numpy(closed_items(cases, scorer.seen))
     targets = torch.from_numpy(cases.targets)
-    free = torch.zeros(len(parts), requires_grad=True)  # softplus of it is the weight
-    optimizer = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
+    free = torch.zeros(len(parts), dtype=torch.float64, requires_grad=True)  # softplus of it is the weight
+    optimizer = torch.optim.LBFGS(
+        [free], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-13, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         optimizer.zero_grad()

@@ -121,13 +121,13 @@ def test_a_text_without_spaces_has_words_all_the_same() -> None:
 
 
 def test_lift_worked_by_hand() -> None:
-    """Word 0 is on items 0 and 1, word 1 on all. Thirty pairs 0 → 1 and thirty 2 → 3:
+    """Word 0 is on items 0 and 1, word 1 on all. Pairs: thirty 0 → 1, ten 0 → 2, twenty 2 → 3.
 
-    word 0 is shared 30 times of 60; by chance 30 · 30 / 60 = 15. Word 1: 60 of 60, by chance 60.
+    Word 0 comes first in 40 pairs, second in 30, and is shared by 30; by chance by 40 · 30 / 60 = 20.
     """
     words = sparse.csr_array(np.array([[1.0, 1], [1, 1], [0, 1], [0, 1]]))
-    train = events(*[[0, 1]] * 30, *[[2, 3]] * 30, items=4)
-    np.testing.assert_allclose(log_lift(words, train), [np.log((30 + 10) / (15 + 10)), 0])
+    train = events(*[[0, 1]] * 30, *[[0, 2]] * 10, *[[2, 3]] * 20, items=4)
+    np.testing.assert_allclose(log_lift(words, train), [np.log((30 + 10) / (20 + 10)), 0])
 
 
 def test_coming_back_to_the_same_item_says_nothing_about_its_words() -> None:

@@ -189,7 +189,16 @@ def test_modalities_are_hidden_in_training_only() -> None:
 def test_logits_are_inner_products() -> None:
     states, vectors = torch.randn(2, 3, DIM), torch.randn(ITEMS, DIM)
     expected = (states[:, :, None] * vectors).sum(-1)
-    torch.testing.assert_close(tiny_model().vector_logits(states, vectors), expected, **CLOSE)
+    plain = M6RecMini(replace(tiny_config(), echo=False), SHAPES)
+    torch.testing.assert_close(plain.vector_logits(states, vectors), expected, **CLOSE)
+    torch.testing.assert_close(tiny_model().vector_logits(states, vectors), expected / DIM**0.5, **CLOSE)
+
+
+def test_a_model_that_echoes_starts_in_one_space() -> None:
+    """What is read of an item is its own (normalised) vector, so that the state points to what it resembles."""
+    model = M6RecMini(tiny_config(), SHAPES)
+    vector = torch.randn(1, 1, DIM)
+    torch.testing.assert_close(model.decoder.project(vector), vector)
 
 
 def test_the_ablation_is_another_fusion_in_the_same_place() -> None:

@@ -72,7 +72,7 @@ def test_next_item_loss_agrees_with_the_definition(unseen: tuple[int, ...]) -> N
     for history in histories:
         for end, target in enumerate(history.items.tolist()):
             state = stage.model.decoder(stage.model.embed(vectors, Batch.of([cut(history, end)])))[0, end]
-            logits = (vectors @ state)[stage.catalogue.seen]
+            logits = stage.model.vector_logits(state, vectors)[stage.catalogue.seen]
             losses.append(-logits.log_softmax(0)[int(stage.catalogue.seen[:target].sum())])
     torch.testing.assert_close(stage(Batch.of(histories), 0), torch.stack(losses).mean(), **CLOSE)
 
@@ -210,6 +210,9 @@ def test_after_an_empty_history_alone_nothing_can_be_learnt_to_write() -> None:
 def test_finish_closes_gaps_and_writes_the_end() -> None:
     words = torch.tensor([[[7, 8], [PAD, 8]], [[7, PAD], [PAD, PAD]]])
     assert finish(words).tolist() == [[[7, 8, EOS], [8, EOS, PAD]], [[7, EOS, PAD], [PAD, PAD, PAD]]]
+    many = torch.arange(200) % 3 * torch.arange(200)  # every third is PAD
+    said = [word for word in many.tolist() if word != PAD]
+    assert finish(many[None])[0].tolist() == [*said, EOS] + [PAD] * (200 - len(said))  # in the same order
 
 
 def with_keywords(*rows: list[int]) -> TrainWriting:
@@ -296,7 +299,7 @@ def test_what_always_follows_is_learnt_in_every_reading() -> None:
     assert after < 0.4 * before
     trie = TrieTensors.of(Trie.build(ids.numpy(), SIZES))
     writes = TrainWriting(model, kept, WritingConfig(codes=1.0, topics=3.0, reasons=0.0, branches=8), trie)
-    before, after = descend(lambda seed: writes(ring, seed), model, 0.01, 80)
+    before, after = descend(lambda seed: writes(ring, seed), model, 0.01, 200)
     assert after < 0.4 * before
     vectors, batch = vectors_of(writes.eval()), Batch.of([past(1, 2, 3), past(4, 5)])
     state, caches = model.decoder.prefill(model.embed(vectors, batch), batch.lengths)

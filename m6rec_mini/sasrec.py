@@ -36,7 +36,7 @@ class SASRecConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     batch: int = 16  # windows; small batches, since many steps matter more than smooth ones
-    epochs: int = 60
+    epochs: int = 45
     every: int = 3  # epochs between validations
     patience: int = 6  # validations without a better NDCG@10 before training stops
     seed: int = 0

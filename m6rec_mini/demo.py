@@ -53,8 +53,8 @@ def demo_recipe(seed: int = 0) -> Recipe:
         content=ContentConfig(text_length=24),
         model=ModelConfig(decoder=DecoderConfig(dropout=0.1)),
         encoder_loop=LoopConfig(epochs=3, batch=128, patience=3),
-        decoder_loop=LoopConfig(epochs=28, learning_rate=6e-3, patience=4),
-        writing_loop=LoopConfig(epochs=3, learning_rate=3e-3, patience=2),
+        decoder_loop=LoopConfig(epochs=26, learning_rate=6e-3, patience=4),
+        writing_loop=LoopConfig(epochs=2, learning_rate=3e-3, patience=2),
         seed=seed,
     )
 

@@ -200,7 +200,7 @@ WAYS: dict[str, Callable[[TextEncoder, int], Classifier]] = {
     "option tuning": OptionTuning,
     "option tuning + LoRA": partial(OptionTuning, rank=4),
 }
-LOOPS = tuple(LoopConfig(epochs=40, batch=32, learning_rate=rate) for rate in (1e-3, 1e-2, 3e-2))
+LOOPS = tuple(LoopConfig(epochs=25, batch=32, learning_rate=rate) for rate in (3e-3, 2e-2))
 
 
 def compare_adaptation(

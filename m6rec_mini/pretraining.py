@@ -181,6 +181,15 @@ class WritingConfig:
     branches: int = 8
 
 
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What is to be written after each branch's end."""
+
+    ids: Int64[Tensor, "batch branches levels"]
+    topic: Int64[Tensor, "batch branches words_and_end"]
+    reason: Int64[Tensor, "batch branches words_and_end"]
+
+
 class TrainWriting(nn.Module):
     """Stage three: semantic IDs, topics and reasons, on top of a decoder that already reads."""
 
@@ -203,40 +212,38 @@ class TrainWriting(nn.Module):
 
     def loss(self, batch: Batch, ends: Int64[Tensor, "batch branches"]) -> Float[Tensor, ""]:
         """Sum over all branches."""
+        assert self.catalogue.ids is not None
         with torch.no_grad():
             states = self.model.decoder(self.model.embed(self.vectors, batch.but_last))
-        branches = self.branches(batch, ends, self.vectors)
-        return self.writing_loss(batch, ends, self.model.decoder.grow(states, ends.repeat(1, 3), branches))
+        following = batch.items.gather(1, ends)
+        target = Written(self.catalogue.ids[following], self.topic(following), self.reason(batch, ends))
+        branches = self.model.decoder.grow(states, ends.repeat(1, 3), self.branches(following, target))
+        return self.writing_loss(target, branches)
 
     def branches(
-        self, batch: Batch, ends: Int64[Tensor, "batch branches"], vectors: Float[Tensor, "items dim"]
+        self, following: Int64[Tensor, "batch branches"], target: Written
     ) -> Float[Tensor, "batch three_times_branches length dim"]:
-        """What is written after each end, as the decoder reads it: codes, topic and reason, side by side."""
-        assert self.catalogue.ids is not None
-        decoder, following = self.model.decoder, batch.items.gather(1, ends)
-        codes = decoder.embed_codes(self.catalogue.ids[following][..., :-1])
-        topic = decoder.embed_words(self.topic(following)[..., :-1])
-        reason = decoder.embed_words(self.reason(batch, ends)[..., :-1], about=F.embedding(following, vectors))
+        """What is written about the `following` items, as the decoder reads it: codes, topic, reason, side by side."""
+        decoder = self.model.decoder
+        codes = decoder.embed_codes(target.ids[..., :-1])
+        topic = decoder.embed_words(target.topic[..., :-1])
+        reason = decoder.embed_words(target.reason[..., :-1], about=F.embedding(following, self.vectors))
         length = max(x.shape[2] for x in (codes, topic, reason))
         return torch.cat([F.pad(x, (0, 0, 0, length - x.shape[2])) for x in (codes, topic, reason)], dim=1)
 
     def writing_loss(
-        self,
-        batch: Batch,
-        ends: Int64[Tensor, "batch branches"],
-        states: Float[Tensor, "batch three_times_branches length dim"],
+        self, target: Written, states: Float[Tensor, "batch three_times_branches length dim"]
     ) -> Float[Tensor, ""]:
         """Weighted sum over branches of -log p of the codes, per word of the topics and of the reasons."""
-        assert self.catalogue.ids is not None
-        goal, decoder, following = self.config, self.model.decoder, batch.items.gather(1, ends)
+        goal, decoder = self.config, self.model.decoder
         codes, topic, reason = (x.flatten(0, 1) for x in states.chunk(3, dim=1))  # batch * branches, length, dim
-        ids = self.catalogue.ids[following].flatten(0, 1)
+        ids = target.ids.flatten(0, 1)
         loss = -goal.codes * code_log_likelihood(decoder, codes[:, : ids.shape[1]], ids, self.trie).sum()
-        for weight, written, target, skip in (
-            (goal.topics, topic, self.topic(following), 0),
-            (goal.reasons, reason, self.reason(batch, ends), 1),  # its first token is the item that it is about
+        for weight, written, asked, skip in (
+            (goal.topics, topic, target.topic, 0),
+            (goal.reasons, reason, target.reason, 1),  # its first token is the item that it is about
         ):
-            words = target.flatten(0, 1)
+            words = asked.flatten(0, 1)
             logits = decoder.word_logits(written[:, skip : skip + words.shape[1]])
             nll = F.cross_entropy(logits.flatten(0, 1), words.flatten(), reduction="sum", ignore_index=PAD)
             loss = loss + weight * nll / words.shape[1]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -72,19 +73,23 @@ class Scorer:
         states = last_states(self.model, self.vectors, histories)
         return np.asarray(self.model.vector_logits(states, self.vectors).log_softmax(-1).cpu().numpy())
 
+    @cached_property
+    def trie(self) -> TrieTensors:
+        """The valid semantic IDs of these items."""
+        if self.catalogue.ids is None:
+            raise ValueError("these items have no semantic IDs; codes are read with the items of training alone")
+        sizes = self.model.config.decoder.code_sizes
+        return TrieTensors.of(Trie.build(self.catalogue.ids.cpu().numpy(), sizes), self.vectors.device)
+
     @torch.no_grad()
     def codes(self, histories: Sequence[History], width: int = 50) -> Float32[np.ndarray, "cases items"]:
         """log p of the items whose semantic IDs a beam of `width` finds; -inf for the others.
 
         Raises ValueError for a catalogue without IDs, such as one to which items were added.
         """
-        if self.catalogue.ids is None:
-            raise ValueError("these items have no semantic IDs; codes are read with the items of training alone")
-        sizes = self.model.config.decoder.code_sizes
-        trie = TrieTensors.of(Trie.build(self.catalogue.ids.cpu().numpy(), sizes), self.vectors.device)
         batch = read(self.model, histories, self.vectors.device)
         _, caches = self.model.decoder.prefill(self.model.embed(self.vectors, batch), batch.lengths)
-        found, scores = beam_search(self.model.decoder, caches, trie, width)
+        found, scores = beam_search(self.model.decoder, caches, self.trie, width)
         out = torch.full((len(histories), len(self.vectors)), -torch.inf, device=self.vectors.device)
         return np.asarray(out.scatter_reduce(1, found, scores, "amax").cpu().numpy())
 

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,18 @@ def small_catalog(seed: int = 0, users: int = 18) -> Catalog:
             words = f"more {TOPICS[row % 4]}" if action == "comment" else None
             events.append(Event(f"u{user}", f"i{row}", action, 1_700_000_000 + 1000 * step, words))
     return Catalog("small", items, events)
+
+
+def timeless(log: Sequence[Epoch]) -> list[Epoch]:
+    """A training log without what differs between any two runs."""
+    return [replace(epoch, seconds=0.0) for epoch in log]
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """The same tensors, bit for bit."""
+    assert one.keys() == other.keys()
+    for name, weight in one.items():
+        assert torch.equal(weight, other[name]), name
 
 
 def small_recipe(dropout: float = 0.1, epochs: int = 2, seed: int = 0) -> Recipe:

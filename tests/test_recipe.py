@@ -13,8 +13,7 @@ import torch
 from builders import random_catalogue, random_histories, random_history, tiny_config, tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
-from small import ITEMS, UNSEEN, small_catalog, small_recipe
-from torch import Tensor
+from small import ITEMS, UNSEEN, assert_same, small_catalog, small_recipe, timeless
 
 from m6rec_mini.catalog import EMPTY_HISTORY, Catalog, DataError, Event, History, Interactions, Item
 from m6rec_mini.content import ContentConfig, ContentReader
@@ -212,16 +211,6 @@ def test_the_unseen_are_their_content_and_the_seen_more(trained: Run) -> None:
 
 
 # ---- from beginning to end ------------------------------------------------------------------------
-
-
-def timeless(log: Sequence[Epoch]) -> list[Epoch]:
-    return [replace(epoch, seconds=0.0) for epoch in log]
-
-
-def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, weight in one.items():
-        assert torch.equal(weight, other[name]), name
 
 
 def test_the_same_seed_gives_the_same_scores_and_another_seed_others(trained: Run, tmp_path: Path) -> None:

@@ -88,16 +88,6 @@ def noisy(folder: Path | None = None, seed: int = 0, width: int = 3, config: Loo
     return Stage("noisy", module, batches, validate, config, seed, folder)
 
 
-def timeless(log: Sequence[Epoch]) -> list[Epoch]:
-    return [replace(epoch, seconds=0.0) for epoch in log]
-
-
-def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, weight in one.items():
-        assert torch.equal(weight, other[name]), name
-
-
 class Killed(BaseException):
     pass
 
@@ -235,10 +225,10 @@ def test_a_run_repeats_itself_whatever_was_drawn_before() -> None:
     torch.rand(3)
     again, other = noisy(), noisy(seed=1)
     state = torch.get_rng_state()
-    assert timeless(again.run()) == timeless(log)
+    assert small.timeless(again.run()) == small.timeless(log)
     assert torch.equal(torch.get_rng_state(), state)
-    assert_same(one.module.state_dict(), again.module.state_dict())
-    assert timeless(other.run()) != timeless(log)
+    small.assert_same(one.module.state_dict(), again.module.state_dict())
+    assert small.timeless(other.run()) != small.timeless(log)
 
 
 def test_every_epoch_and_every_stage_has_its_own_order() -> None:
@@ -264,10 +254,10 @@ def test_a_run_that_is_cut_short_goes_on_to_the_same_result(number: int, tmp_pat
         with pytest.raises(Killed):
             noisy(tmp_path).run(kill_at(number))
     resumed, told = noisy(tmp_path), list[Epoch]()
-    assert timeless(resumed.run(told.append)) == timeless(log)
+    assert small.timeless(resumed.run(told.append)) == small.timeless(log)
     assert told == resumed.log  # also what was done before the kill
-    assert_same(resumed.module.state_dict(), unbroken.module.state_dict())
-    assert_same(resumed.average, unbroken.average)
+    small.assert_same(resumed.module.state_dict(), unbroken.module.state_dict())
+    small.assert_same(resumed.average, unbroken.average)
 
 
 def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
@@ -276,7 +266,7 @@ def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
     again = noisy(tmp_path)
     again.batches = lambda _: pytest.fail("nothing is left to do")
     assert again.run() == log
-    assert_same(again.module.state_dict(), done.module.state_dict())
+    small.assert_same(again.module.state_dict(), done.module.state_dict())
 
 
 def program(*words: str | Path) -> str:
@@ -304,8 +294,8 @@ def test_kill_9_at_the_worst_moments_changes_nothing(tmp_path: Path) -> None:
         assert file.with_name("decoder.safetensors.part").exists() == (how != "before saving")
         assert len(json.loads(load_tensors(file)[1]["log"])) == 1  # of two epochs
         resumed = train_model(*small.small_split(), small.small_recipe(), file.parent)
-        assert_same(resumed.model.state_dict(), unbroken.model.state_dict())
-        assert timeless(resumed.log) == timeless(unbroken.log)
+        small.assert_same(resumed.model.state_dict(), unbroken.model.state_dict())
+        assert small.timeless(resumed.log) == small.timeless(unbroken.log)
         assert not list(file.parent.glob("*.part"))
 
 
@@ -348,7 +338,7 @@ def test_tensors_and_header_come_back(tmp_path: Path) -> None:
     tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}
     save_tensors(tensors, tmp_path / "x.safetensors", {"told": "as it was"})
     found, header = load_tensors(tmp_path / "x.safetensors")
-    assert_same(found, tensors)
+    small.assert_same(found, tensors)
     assert header == {"told": "as it was"}
     assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
     with pytest.raises(CheckpointError, match=r"y\.safetensors cannot be read"):

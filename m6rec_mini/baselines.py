@@ -215,7 +215,7 @@ class MarkovConfig:
     that divides what came out, for a popular item follows everything.
     """
 
-    distance_decay: Sequence[float] = (0.0, 0.8)
+    distance_decay: Sequence[float] = (0.0, 0.8, 0.9)
     backward: Sequence[float] = (0.0, 0.3)
     discount: Sequence[float] = (0.0, 0.2)
     smoothing: Sequence[float] = (20.0,)

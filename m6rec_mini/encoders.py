@@ -132,8 +132,15 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Int64[Tensor, "items length"]) -> Float[Tensor, "items tokens dim"]:
         """Tokens of a text that is read in both directions, then those of the words that it has."""
-        pooled = self.pool(self.states(ids, causal=False), ids != PAD)
+        read = without_padding(ids)
+        pooled = self.pool(self.states(read, causal=False), read != PAD)
         return torch.cat([pooled, self.words(ids).unflatten(1, (WORD_TOKENS, -1))], dim=1)  # items, tokens, dim
+
+
+def without_padding(ids: Int64[Tensor, "items length"]) -> Int64[Tensor, "items longest"]:
+    """Only as many columns as the longest of these texts needs (at least one): what follows changes nothing."""
+    used = (ids != PAD).any(0).nonzero()
+    return ids[:, : int(used.max()) + 1 if len(used) else 1]
 
 
 def bag_of_words(ids: Int64[Tensor, "items length"], vocab: int) -> Float[Tensor, "items vocab"]:

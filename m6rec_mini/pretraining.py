@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from m6rec_mini.content import BOS, EOS, MASK, PAD, Content
-from m6rec_mini.encoders import ItemEncoder, TextEncoder, module_name
+from m6rec_mini.encoders import ItemEncoder, TextEncoder, module_name, without_padding
 from m6rec_mini.generation import TrieTensors, code_log_likelihood
 from m6rec_mini.model import Batch, M6RecMini
 
@@ -118,6 +118,7 @@ class PretrainEncoders(nn.Module):
         """Mean loss per asked word of both directions of reading."""
         encoder = self.encoders.encoders["text"]
         assert isinstance(encoder, TextEncoder)
+        ids = without_padding(ids)
         read, asked = mask_tokens(ids.cpu(), self.vocab, torch.Generator().manual_seed(seed), self.config.mask_rate)
         masked_total = (asked != IGNORE).sum().clamp(min=1).item()
         causal_total = (ids[:, 1:] != PAD).sum().clamp(min=1).item()

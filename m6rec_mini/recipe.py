@@ -47,7 +47,7 @@ from m6rec_mini.training import Epoch, LoopConfig, Stage, seeded
 class Recipe:
     """Everything that decides a training run, but for the data."""
 
-    content: ContentConfig = field(default_factory=lambda: ContentConfig(text_length=48))
+    content: ContentConfig = field(default_factory=lambda: ContentConfig(text_length=96))
     model: ModelConfig = field(default_factory=ModelConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     encoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=6, batch=128, patience=3))

@@ -32,11 +32,11 @@ class SASRecConfig:
     layers: int = 2
     heads: int = 2
     events: int = 50  # the longest history that is read, and the longest training window
-    dropout: float = 0.3
-    learning_rate: float = 2e-3
+    dropout: float = 0.2
+    learning_rate: float = 1e-3
     weight_decay: float = 0.01
     batch: int = 16  # windows; small batches, since many steps matter more than smooth ones
-    epochs: int = 45
+    epochs: int = 60
     every: int = 3  # epochs between validations
     patience: int = 6  # validations without a better NDCG@10 before training stops
     seed: int = 0

@@ -44,7 +44,7 @@ class Weights:
     ease: float = 0.0
     markov: float = 0.0
     content: float = 0.0
-    fresh: float = 0.6
+    fresh: float = 0.4
     popularity_penalty: float = 0.0  # times log(1 + training events), taken off: more for the tail, less for the head
 
 
@@ -93,7 +93,7 @@ class Scorer:
         out = torch.full((len(histories), len(self.vectors)), -torch.inf, device=self.vectors.device)
         return np.asarray(out.scatter_reduce(1, found, scores, "amax").cpu().numpy())
 
-    def content(self, histories: Sequence[History], half_life: float = 10.0) -> Float32[np.ndarray, "cases items"]:
+    def content(self, histories: Sequence[History], half_life: float = 5.0) -> Float32[np.ndarray, "cases items"]:
         """Standardised cosine between each item and the (fading) mean of the history; zeros without one."""
         rows = []
         for history in histories:
@@ -190,14 +190,20 @@ class Scorer:
 def likeness(model: M6RecMini, catalogue: Catalogue) -> Float32[np.ndarray, "items width"]:
     """Item contents as vectors whose products say how alike two items are.
 
-    The words of their texts and the fused content, each at unit length: words are the more precise
-    where there are any, the fused vectors also know pictures and sounds. Both are centred on the
-    items of training, since what all items share says nothing about which are alike.
+    The words of their texts and the fused content: words are the more precise where there are any,
+    the fused vectors also know pictures and sounds. Both are centred on the items of training, since
+    what all items share says nothing about which are alike, and divided by the square root of their
+    length: half way to the cosine, for a text of which there is much to say interests more people.
     """
     fused = model.content_vectors(catalogue.tokens, catalogue.present)
     fused = fused - fused[catalogue.seen].mean(0)
-    both = [F.normalize(catalogue.words, dim=-1), FUSED_LIKENESS * F.normalize(fused, dim=-1)]
+    both = [half_normalised(catalogue.words), FUSED_LIKENESS * F.normalize(fused, dim=-1)]
     return np.asarray(torch.cat(both, dim=1).cpu().numpy())
+
+
+def half_normalised(vectors: Float[Tensor, "items width"]) -> Float[Tensor, "items width"]:
+    """Each row over the square root of its length; a row of zeros stays."""
+    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=LEAST).sqrt()
 
 
 def nearest(

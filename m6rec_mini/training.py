@@ -266,7 +266,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def give_back_memory() -> None:
-    """Return what is free to the system, where the C library is glibc: it keeps an arena for each thread of autograd."""
+    """Return what is free to the system, where the C library is glibc, which keeps an arena for each thread."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").malloc_trim(0)

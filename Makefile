@@ -10,11 +10,12 @@ RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --disable-pip-version-check -c constraints.txt -e
 PACKAGE := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-$(EXTRAS)
+LAB := $(VENV)/.installed-study
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-fast lint types benchmark clean
+.PHONY: help install demo test test-fast lint types benchmark notebooks prove lab clean
 
 help:  # the list of targets
 	@echo "make TARGET, which is one of:"
@@ -40,6 +41,16 @@ lint: $(TOOLS)  # ruff, its formatting, and the contracts on imports
 types: $(TOOLS)  # mypy, strict
 	@$(RUN) mypy
 
+lab: $(LAB)  # a workspace in m6rec-course, opened in JupyterLab
+	@$(VENV)/bin/m6rec start m6rec-course
+	@$(VENV)/bin/m6rec lab m6rec-course
+
+notebooks: $(TOOLS)  # from solutions/*/*.py: the notebooks of solutions and the learners'
+	@$(RUN) m6rec_mini.course.build
+
+prove: $(TOOLS)  # the graders against right answers, wrong ones, mutants and cheats: make prove NN=07
+	@$(VENV)/bin/m6rec prove $(NN)
+
 benchmark: $(PACKAGE)  # compare on real data: make benchmark DATA=path/to/movielens
 	@test -n "$(DATA)" || { echo "Name the folder of the data: make benchmark DATA=path/to/movielens" >&2; exit 2; }
 	@$(VENV)/bin/m6rec benchmark --path "$(DATA)"
@@ -63,10 +74,10 @@ $(VENV)/pyvenv.cfg:
 	echo "Install one of them, or say where it is: make PYTHON=path/to/python3.12" >&2; \
 	exit 1
 
-$(PACKAGE) $(TOOLS): pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+$(PACKAGE) $(sort $(TOOLS) $(LAB)): pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	@$(VENV)/bin/python -c '$(SUPPORTED)' || \
 	    { echo "$(VENV) has $$($(VENV)/bin/python --version 2>&1), not 3.11 to 3.13; remove $(VENV) and run make again" >&2; exit 1; }
 	@echo "Installing into $(VENV); the first time takes a few minutes, most of it torch"
-	@$(INSTALL) ".$(if $(filter $(TOOLS),$@),[$(EXTRAS)])"
+	@$(INSTALL) ".$(patsubst $(VENV)/.installed-%,[%],$(filter $(VENV)/.installed-%,$@))"
 	@$(RUN) pip check
 	@touch $@ $(PACKAGE)

@@ -1,4 +1,4 @@
-"""The command line: `m6rec demo | data | train | evaluate | recommend | benchmark`.
+"""The command line: `m6rec demo | data | train | evaluate | recommend | benchmark`, and the course's commands.
 
 One idea: a user's mistake is answered with one message that says what to do, and exit code 2; only
 a mistake of this package gives a traceback. Results go to stdout, remarks and errors to stderr, so
@@ -21,6 +21,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from m6rec_mini import __version__
+from m6rec_mini.course import commands
 
 FAILED, INTERRUPTED = 2, 130
 TRACEBACK = "M6REC_TRACEBACK"  # set it to see where an error came from
@@ -250,6 +251,23 @@ def benchmark(
         run_benchmark(path, out, seeds=seeds, quick=quick, data=data, console=Console())
     except RuntimeError as error:  # some runs failed; the tables of the others are written
         raise ValueError(str(error)) from error
+
+
+# ---- the course -------------------------------------------------------------------------------
+
+commands.register(app)
+
+
+@app.command()
+def prove(
+    chapters: Annotated[list[str] | None, typer.Argument(metavar="[NN]…", help="Chapters; else all.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes for the mutants.")] = 2,
+) -> None:
+    """Show that the graders are sound: right answers pass, wrong ones, mutants and cheats do not."""
+    from m6rec_mini.course.prove.command import run
+
+    if not run(chapters or [], workers, Console()):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -203,7 +203,8 @@ def likeness(model: M6RecMini, catalogue: Catalogue) -> Float32[np.ndarray, "ite
 
 def half_normalised(vectors: Float[Tensor, "items width"]) -> Float[Tensor, "items width"]:
     """Each row over the square root of its length; a row of zeros stays."""
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=LEAST).sqrt()
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / lengths.clamp(min=LEAST).sqrt()
 
 
 def nearest(

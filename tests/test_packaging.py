@@ -66,7 +66,7 @@ def test_every_file_of_the_package_reaches_the_wheel() -> None:
 
 def test_all_that_ci_installs_is_pinned_to_a_version_that_pyproject_allows() -> None:
     pinned, extras = pins(), PROJECT["project"]["optional-dependencies"]
-    for text in [*PROJECT["project"]["dependencies"], *extras["dev"], *extras["minilm"]]:
+    for text in [*PROJECT["project"]["dependencies"], *extras["dev"], *extras["minilm"], *extras["study"]]:
         wanted = Requirement(text)
         assert pinned[canonicalize_name(wanted.name)] in wanted.specifier, text
 

@@ -1,0 +1,103 @@
+"""Whether an answer leaves the work to somebody else: a library call, or the reference itself.
+
+The source is parsed, never run. From the question's definition the search follows every name that
+the learner defined and it uses, and resolves imports, so `np.linalg.svd` is found under any alias.
+A call can be hidden from this, but not by accident, and code that assembles names from strings is
+refused as such.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+
+REFERENCE = "m6rec_mini"  # its course part excepted
+HIDING = ("eval", "exec", "__import__", "importlib", "builtins.eval", "builtins.exec")
+
+
+def forbidden_use(sources: Sequence[str], name: str, forbidden: Sequence[str]) -> str:
+    """Why the answer `name` is refused, or "". `forbidden` holds dotted names, and ".method" for any object's."""
+    definitions, aliases = _read(sources)
+    for used in _reached(name, definitions, aliases):
+        if used.split(".")[0] == REFERENCE and not used.startswith(f"{REFERENCE}.course"):
+            return f"It calls `{used}`, the reference itself. Write `{name}` yourself."
+        if used in HIDING:
+            return f"It uses `{used}`, which can run anything. Write `{name}` without it."
+        for rule in forbidden:
+            if used == rule or used.startswith(f"{rule}.") or (rule.startswith(".") and used.endswith(rule)):
+                return f"It uses `{used.lstrip('.')}`, which does the work of this question. Write it from scratch."
+    return ""
+
+
+def _read(sources: Sequence[str]) -> tuple[dict[str, list[ast.AST]], dict[str, str]]:
+    """What each top-level name stands for: definitions (the last counts, but any may be reached), and imports."""
+    definitions: dict[str, list[ast.AST]] = {}
+    aliases: dict[str, str] = {}
+    for source in sources:
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue  # it cannot be run either
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+                definitions[node.name] = [node]
+            for target in _assigned(node):
+                definitions.setdefault(target, []).append(node)
+        aliases |= _imports(tree)
+    return definitions, aliases
+
+
+def _assigned(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef | ast.Import | ast.ImportFrom):
+        return
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            yield inner.id
+
+
+def _imports(tree: ast.AST) -> dict[str, str]:
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found[alias.asname or alias.name.split(".")[0]] = (
+                    alias.name if alias.asname else alias.name.split(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+    return found
+
+
+def _reached(name: str, definitions: dict[str, list[ast.AST]], aliases: dict[str, str]) -> Iterator[str]:
+    """Every dotted name that the definition uses, directly or through other definitions."""
+    waiting, done = [name], {name}
+    while waiting:
+        for definition in definitions.get(waiting.pop(), []):
+            own = aliases | _imports(definition)
+            for node in ast.walk(definition):
+                if isinstance(node, ast.Import):
+                    yield from (alias.name for alias in node.names)
+                dotted = _dotted(node)
+                if not dotted:
+                    continue
+                first, _, rest = dotted.partition(".")
+                if first in own:
+                    yield own[first] + (f".{rest}" if rest else "")
+                else:
+                    yield dotted
+                    if first in definitions and first not in done:
+                        done.add(first)
+                        waiting.append(first)
+
+
+def _dotted(node: ast.AST) -> str:
+    """`a.b.c` as text; ".c" for an attribute of something that is not a name."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.ImportFrom):
+        return ""
+    if isinstance(node, ast.Attribute):
+        inner = _dotted(node.value)
+        return f"{inner}.{node.attr}"
+    return ""

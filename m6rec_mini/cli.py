@@ -259,6 +259,19 @@ commands.register(app)
 
 
 @app.command()
+def grade(
+    submissions: Annotated[list[Path], typer.Argument(metavar="SUBMISSION…", help="Notebooks, or scripts.")],
+    chapter: Annotated[str | None, typer.Option(help="Which chapter they answer; else each file tells.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a file, in place of tables.")] = False,
+    trusted: Annotated[bool, typer.Option("--trusted", help="Grade several without a sandbox all the same.")] = False,
+) -> None:
+    """Judge notebooks: their code in a sandbox, the laws outside."""
+    from m6rec_mini.course.grade_command import grade as graded
+
+    raise typer.Exit(graded(submissions, chapter, as_json, trusted))
+
+
+@app.command()
 def prove(
     chapters: Annotated[list[str] | None, typer.Argument(metavar="[NN]…", help="Chapters; else all.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes for the mutants.")] = 2,

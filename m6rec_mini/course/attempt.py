@@ -120,7 +120,7 @@ def _attempt(notebook: Path, chapter: Chapter, questions: Sequence[str], seconds
         try:
             return _listen(process, file, seconds, limits)
         finally:
-            _end(process)
+            _end(process)  # also when all is said: threads that were left behind may keep it alive
 
 
 def _listen(process: subprocess.Popen[bytes], file: Path, seconds: float, limits: Sequence[float]) -> Heard:
@@ -189,9 +189,8 @@ def main() -> None:
             say("ran")
             for question in questions:
                 say("report", to_json(judge_namespace(chapter, question, names)))
-        except Exception as error:  # the learner's are in the reports
+        except Exception as error:  # a learner's errors are in the reports
             say("fault", f"{type(error).__name__}: {error}")
-    os._exit(0)  # threads that were left behind would keep us
 
 
 def _names(cells: Sequence[Cell], seconds: float, say: Callable[[str, str], None]) -> dict[str, Any]:

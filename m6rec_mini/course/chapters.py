@@ -49,7 +49,7 @@ class Chapter:
     @property
     def points(self) -> float:
         """What all its questions are worth."""
-        return sum(law.points for law in self.laws)
+        return sum((law.points for law in self.laws), 0.0)
 
 
 def folder(part: str) -> Path:

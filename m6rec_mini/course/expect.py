@@ -63,9 +63,9 @@ def close(got: Any, want: Any, what: str = "the result", *, show: bool = True, l
     the message keeps the expected value to itself.
     """
     wanted = numpy_of(want)
-    if wanted.ndim == 0:
-        number(got, what)
-    given = array(got, wanted.shape, what=what)
+    given = array(got, wanted.shape, what=what) if wanted.ndim else np.asarray(number(got, what))
+    if given.dtype.kind not in "biufc":
+        raise Broken(f"{what} should hold numbers; it is {described(got)}", short(got))
     kinds = [str(getattr(x, "dtype", "float64")).removeprefix("torch.") for x in (got, want, like)]
     relative, absolute = max(CLOSE[k] for k in [*kinds, "float64"] if k in CLOSE)
     wide, target = given.astype(np.float64), wanted.astype(np.float64)

@@ -48,12 +48,12 @@ class Submission:
     @property
     def points(self) -> float:
         """What was earned."""
-        return sum(report.points for report in self.reports)
+        return sum((report.points for report in self.reports), 0.0)
 
     @property
     def worth(self) -> float:
         """What could be earned."""
-        return sum(report.worth for report in self.reports)
+        return sum((report.worth for report in self.reports), 0.0)
 
     def plain(self) -> dict[str, Any]:
         """Numbers, text and containers, sums included."""

@@ -7,6 +7,7 @@ A server that dies is started again for the next question; the level of isolatio
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import socket
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol, TypeVar, cast
+from typing import IO, Any, BinaryIO, Protocol, TypeVar, cast, runtime_checkable
 
 from m6rec_mini.course.errors import Gone, OutOfTime
 from m6rec_mini.course.sandbox import Isolation, environment, seccomp_file, strongest
@@ -34,6 +35,7 @@ class NoServerError(RuntimeError):
     """The process for judged code did not start; nothing was graded."""
 
 
+@runtime_checkable
 class Line(Protocol):
     """A two-way connection to judged code."""
 
@@ -140,6 +142,7 @@ class _Server:
         self.isolation, self.imports, self.hide = isolation, imports, hide
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self) -> socket.socket:
         """Wait until it is warm, if it is not yet."""
@@ -148,7 +151,11 @@ class _Server:
         self.stop()
         self._control, theirs = socket.socketpair()
         with theirs, tempfile.TemporaryFile() as errors, seccomp_file() as seccomp:
-            command = self.isolation.command({"imports": self.imports}, self.hide, seccomp.fileno)
+            settings: dict[str, object] = {"imports": self.imports}
+            if self.isolation.level == "process":
+                self._scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+                settings["scratch"] = self._scratch.name
+            command = self.isolation.command(settings, self.hide, seccomp.fileno)
             self._process = subprocess.Popen(
                 command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=errors, env=environment(),
                 pass_fds=seccomp.fds, start_new_session=True,
@@ -201,7 +208,9 @@ class _Server:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        self._control = self._process = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+        self._control = self._process = self._scratch = None
 
 
 class _SocketLine:
@@ -219,10 +228,13 @@ class _SocketLine:
         return self._server.over(gone)
 
 
-class _Timed:
+class _Timed(io.RawIOBase):
     """A socket as a stream for one message, with one deadline for all of it and a limit of bytes."""
 
+    mode, name = "rb+", "<judged code>"
+
     def __init__(self, wire: socket.socket, deadline: float) -> None:
+        super().__init__()
         self._wire, self._deadline = wire, deadline
         self._left, self._parts = LARGEST_REPLY, list[bytes]()
 
@@ -232,7 +244,7 @@ class _Timed:
             raise TimeoutError
         self._wire.settimeout(left)
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = 1) -> bytes:
         if size > self._left:
             raise WireError(f"more than {LARGEST_REPLY >> 20} MiB; give back less")
         self._hurry()
@@ -240,13 +252,15 @@ class _Timed:
         self._left -= len(part)
         return part
 
-    def write(self, data: bytes) -> None:
-        self._parts.append(data)
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
 
     def flush(self) -> None:
-        self._hurry()
-        self._wire.sendall(b"".join(self._parts))
-        self._parts.clear()
+        data, self._parts = b"".join(self._parts), []
+        if data:
+            self._hurry()
+            self._wire.sendall(data)
 
 
 def _stream(wire: socket.socket, deadline: float) -> BinaryIO:
@@ -288,13 +302,16 @@ class _PipeLine:
         return f"exit code {code}" if gone else ""
 
 
-class _Limited:
+class _Limited(io.RawIOBase):
     """A stream that gives no more bytes than a reply may have."""
 
+    mode, name = "rb", "<judged code>"
+
     def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__()
         self._stream, self._left = stream, LARGEST_REPLY
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = 1) -> bytes:
         if size > self._left:
             raise WireError(f"more than {LARGEST_REPLY >> 20} MiB; give back less")
         part = self._stream.read(min(size, 2**20))

@@ -81,7 +81,7 @@ class Isolation:
     def command(self, settings: dict[str, object], hide: Iterable[Path] = (), seccomp: int | None = None) -> list[str]:
         """The command of a server; `hide` are folders that must stay unseen wherever they lie."""
         shut_in = self.level == "sandbox"
-        full = settings | {"uid": self.uid, "scratch": SCRATCH if shut_in else None}
+        full = settings | {"uid": self.uid} | ({"scratch": SCRATCH} if shut_in else {})
         course = "/course" if shut_in else str(COURSE)
         return [*(self._walls(hide, seccomp) if shut_in else ()), *python(BOOT), course, json.dumps(full)]
 

@@ -24,7 +24,6 @@ import socket
 import stat
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,10 +60,7 @@ def main(settings: str) -> None:
     _warm(told["imports"])
     send(control.makefile("wb"), pack("ready"))
     _mute()
-    given = told["scratch"]
-    with contextlib.nullcontext(given) if given else tempfile.TemporaryDirectory() as scratch:
-        _serve(control, Path(scratch), told["uid"])
-    return None
+    return _serve(control, Path(told["scratch"]), told["uid"])
 
 
 def _no_check(*_: object) -> float:
@@ -80,9 +76,12 @@ def _mute() -> None:
 
 def _protect() -> None:
     """Not dumpable, so that no child reads or traces this process; no new privileges; orphans come here."""
-    prctl = ctypes.CDLL(None).prctl
     for option, value in ((4, 0), (38, 1), (36, 1)):
-        prctl(option, value, 0, 0, 0)
+        _prctl(option, value)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _warm(imports: Sequence[str]) -> None:
@@ -251,6 +250,8 @@ def _child(fd: int, scratch: Path, uid: int | None, memory: int, seconds: int) -
     os.dup2(fd, 3)
     os.closerange(4, 1 << 16)
     _become(uid)
+    if LINUX:
+        _prctl(1, signal.SIGKILL)  # when the server dies
     folder = scratch / "work"
     folder.mkdir(mode=0o700)
     os.chdir(folder)

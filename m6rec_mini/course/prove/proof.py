@@ -72,7 +72,9 @@ class Line:
         return not self.problems
 
 
-def prove(name: str, workers: int = 2, on_line: Callable[[Line], None] = lambda _: None) -> list[Line]:
+def prove(
+    name: str, workers: int = 2, on_line: Callable[[Line], None] = lambda _: None, *, with_mutants: bool = True
+) -> list[Line]:
     """Prove one chapter. `workers=0` does all in this process. Raises Unsound if an answer on file is malformed."""
     chapter = load(name)
     right, wrong = on_file("right_answers", chapter), on_file("wrong_answers", chapter)
@@ -86,10 +88,11 @@ def prove(name: str, workers: int = 2, on_line: Callable[[Line], None] = lambda 
             _right(chapter, [answer for answer in right if answer.question == question], line)
             _wrong(chapter, [answer for answer in wrong if answer.question == question], line)
             _cheats(chapter, question, line)
-            used |= _mutants(chapter, question, line, excuses, workers)
+            if with_mutants:
+                used |= _mutants(chapter, question, line, excuses, workers)
         lines.append(line)
         on_line(line)
-    for text in sorted(set(excuses) - used):
+    for text in sorted(set(excuses) - used) if with_mutants else ():
         lines[-1].problems.append(f"equivalent.json excuses a mutant that is killed or does not exist: {text}")
     return lines
 

@@ -19,6 +19,8 @@ from m6rec_mini.course.errors import Crashed, Gone, Missing, OutOfTime, Unanswer
 from m6rec_mini.course.local import MOST_OUTPUT, Call, Local
 from m6rec_mini.course.wire import Handle, Packed, WireError, pack, unpack
 
+NO_RESULT = "Your code sent something that is no result"
+
 
 @runtime_checkable
 class Link(Protocol):
@@ -67,6 +69,7 @@ class Answer:
         self.calls: Called | None = None  # the last one
         self.changed: tuple[str, ...] = ()
         self.printed = ""
+        self._lost = ""  # why nobody answers any more
 
     def __getattr__(self, name: str) -> Callable_:
         if name.startswith("_"):
@@ -84,7 +87,9 @@ class Answer:
 
     def _request(self, call: Call, shown: str) -> Any:
         self.calls = Called(shown, call.args, call.kwargs)
-        reply = self._reply(self._link.request(pack(call.plain(), _send_object), self._deadline))
+        reply = {} if self._lost else self._reply(pack(call.plain(), _send_object))
+        if self._lost:  # one place for the first time and the next, or Hypothesis takes them for two failures
+            raise Gone(self._lost)
         self.printed = clean(reply.get("printed") or "", MOST_OUTPUT + 1) or self.printed
         if "error" in reply:
             raise _as_error(reply["error"], shown)
@@ -92,16 +97,17 @@ class Answer:
         self.calls = Called(shown, call.args, call.kwargs, reply["value"], True)
         return reply["value"]
 
-    def _reply(self, packed: Packed) -> dict[str, Any]:
-        """The reply, if it has the form of one; judged code may have written it by itself."""
+    def _reply(self, request: Packed) -> dict[str, Any]:
+        """The reply, if it has the form of one; judged code may have written it by itself, and then it is the last."""
         try:
-            reply = unpack(packed, self._object)
-        except WireError as error:
-            raise Gone(f"Your code sent something that is no result: {clean(error)}.") from None
+            reply = unpack(self._link.request(request, self._deadline), self._object)
+        except (Gone, WireError) as error:
+            self._lost = str(error) if isinstance(error, Gone) else f"{NO_RESULT}: {clean(error)}."
+            return {}
         told = reply if isinstance(reply, dict) else {}
-        if isinstance(told.get("error"), dict) or ("value" in told and isinstance(told.get("changed"), list)):
-            return told
-        raise Gone("Your code sent something that is no result.")
+        if not isinstance(told.get("error"), dict) and not ("value" in told and isinstance(told.get("changed"), list)):
+            self._lost = f"{NO_RESULT}."
+        return told
 
     def _object(self, handle: Handle) -> Object:
         return Object(self, Handle(handle.number, clean(handle.kind, 200)))

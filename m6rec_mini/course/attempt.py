@@ -25,7 +25,7 @@ from typing import Any
 from m6rec_mini.course.answers import Answer, Here, interrupted_at
 from m6rec_mini.course.cells import Cell, UnreadableError, graded, read_cells, runnable
 from m6rec_mini.course.chapters import Chapter, load
-from m6rec_mini.course.check import judge_namespace
+from m6rec_mini.course.checking import judge_namespace
 from m6rec_mini.course.errors import OutOfTime
 from m6rec_mini.course.grader import Report, run
 from m6rec_mini.course.local import BROKEN

@@ -49,22 +49,29 @@ def grade(
             if json:
                 print(result.to_json(), flush=True)
             else:
-                console.print(table(result))
+                show(result, console)
     return GRADED if complete else INCOMPLETE
 
 
-def table(submission: Submission) -> Table:
-    """One file: a row for each question, the sum, and at which level it was judged."""
-    title = f"{submission.file}: {submission.points:g} of {submission.worth:g} points"
+def show(submission: Submission, console: Console) -> None:
+    """One file: the sum, a row for each question, what a teacher should know, and the level of isolation."""
     level = "in a sandbox" if submission.isolation == "sandbox" else "without a sandbox: trusted code only"
-    told = [submission.reason] if submission.reason else list(submission.notes)
-    caption = "\n".join([*told, f"{submission.chapter or 'no chapter'}, judged {level}"])
-    found = Table(title=Text(title), caption=Text(caption), title_justify="left", caption_justify="left")
+    sums = f"{submission.points:g} of {submission.worth:g} points"
+    head = Text(f"{submission.file}: {sums} ({submission.chapter or 'no chapter'}, judged {level})", "bold")
+    console.print(head, soft_wrap=True)
+    if not submission.reason:
+        console.print(_table(submission))
+    for line in [submission.reason] if submission.reason else submission.notes:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _table(submission: Submission) -> Table:
+    found = Table()
     found.add_column("question")
     found.add_column("points", justify="right")
     found.add_column("laws")
     found.add_column("what to mend", overflow="fold")
-    for report in submission.reports if not submission.reason else ():
+    for report in submission.reports:
         found.add_row(*_row(report))
     return found
 

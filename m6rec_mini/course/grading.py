@@ -77,11 +77,14 @@ def grade_file(path: Path, chapter: Chapter | str | None, servers: Servers) -> S
     name, cells, reason = clean(path.name, 300), list[Cell](), ""
     try:
         cells = read_submission(path)
-        known = known or load(chapter_of(path, cells))
-    except (UnreadableError, NoSuchChapterError) as error:
+    except UnreadableError as error:
         reason = clean(error)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         reason = f"it cannot be read ({type(error).__name__}: {clean(error, 200)})"
+    try:
+        known = known or load(chapter_of(path, cells))
+    except NoSuchChapterError as error:
+        reason = reason or clean(error)
     if known is None:
         return Submission(name, "", (), servers.level, reason, seconds=time.monotonic() - start)
     if reason:

@@ -122,14 +122,6 @@ def title(chapter: str) -> str:
 # ---- from notebooks --------------------------------------------------------------------------
 
 
-def listen() -> None:
-    """From now on `check` in this process records its reports; to call it again changes nothing."""
-    from m6rec_mini.course.check import LISTENERS
-
-    if note not in LISTENERS:
-        LISTENERS.append(note)
-
-
 def note(report: Report) -> None:
     """Record a report in the workspace that holds the current folder, if one does and it can.
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, TypeVar, cast, runtime_checkable
 
+from m6rec_mini.course.answers import NO_RESULT
 from m6rec_mini.course.errors import Gone, OutOfTime
 from m6rec_mini.course.sandbox import Isolation, environment, seccomp_file, strongest
 from m6rec_mini.course.server import FORK, OVER, WHY
@@ -77,7 +78,7 @@ class Remote:
             self._lose("The process with your code was stopped, since its time was over")
             raise OutOfTime from None
         except WireError as error:
-            self._lose(f"Your code sent something that is no result: {error}")
+            self._lose(f"{NO_RESULT}: {error}")
         except (EOFError, OSError):
             self._lose("The process with your code ended in the middle of its work", gone=True)
         raise Gone(self._lost)

@@ -40,6 +40,7 @@ from m6rec_mini.course.wire import pack, receive, send, unpack
 FORK = struct.Struct("<QI")  # bytes of memory, seconds: one request, with the child's socket beside it
 OVER, WHY = b".", b"?"  # the question is over; and: the child has gone, what ended it?
 LINUX = sys.platform.startswith("linux")
+NO_MEMORY = 90  # exit code
 TICK = 0.05  # seconds between two looks at a child
 MOST_FILES, MOST_PROCESSES, MOST_OPEN, LARGEST_FILE = 5_000, 24, 64, 32 * 2**20
 
@@ -111,10 +112,14 @@ def _serve(control: socket.socket, scratch: Path, uid: int | None) -> None:
         memory, seconds = FORK.unpack(request)
         child = os.fork()
         if child == 0:
+            code = 1
             try:
                 _child(fds[0], scratch, uid, memory, seconds)
+                code = 0
+            except MemoryError:
+                code = NO_MEMORY
             finally:
-                os._exit(0)
+                os._exit(code)
         os.close(fds[0])
         there, why = _watch(control, child, scratch, memory, base)
         _kill_all(child)
@@ -149,7 +154,8 @@ def _reaped(child: int) -> str:
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             if ended[0] == child:
                 code = os.waitstatus_to_exitcode(ended[1])
-                found = f"killed by {signal.Signals(-code).name}" if code < 0 else f"it left with exit code {code}"
+                left = "it ran out of memory" if code == NO_MEMORY else f"it left with exit code {code}"
+                found = f"killed by {signal.Signals(-code).name}" if code < 0 else left
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from m6rec_mini.course.answers import Answer, Here
@@ -17,9 +17,7 @@ from m6rec_mini.course.chapters import Chapter, load, split_name
 from m6rec_mini.course.forbidden import forbidden_use
 from m6rec_mini.course.grader import Report, run
 from m6rec_mini.course.local import CELLS
-
-Listener = Callable[[Report], None]
-LISTENERS: list[Listener] = []  # told of each report; a workspace adds its notebook of progress
+from m6rec_mini.course.progress import note
 
 
 def check(name: str, namespace: dict[str, Any] | None = None) -> float:
@@ -32,8 +30,7 @@ def check(name: str, namespace: dict[str, Any] | None = None) -> float:
     chapter_name, question = split_name(name)
     chapter = load(chapter_name)
     report = judge_namespace(chapter, chapter.question(question).name, names)
-    for listener in LISTENERS:
-        listener(report)
+    note(report)
     display(report)
     return report.points
 

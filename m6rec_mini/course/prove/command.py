@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -11,7 +12,7 @@ from m6rec_mini.course.chapters import chapter_names, find, folder
 from m6rec_mini.course.errors import Unsound
 from m6rec_mini.course.prove.proof import Line, prove
 
-COLUMNS = ("question", "reference", "right", "wrong", "mutants killed", "equivalent", "cheats", "ms")
+COLUMNS = ("question", "reference", "right", "wrong", "mutants", "equal", "cheats", "ms")
 
 
 def run(names: Sequence[str], workers: int, console: Console) -> bool:
@@ -41,9 +42,10 @@ def run(names: Sequence[str], workers: int, console: Console) -> bool:
 
 def table(name: str, lines: Sequence[Line]) -> Table:
     """One row a question, and their sum."""
-    made = Table(title=name, title_justify="left")
+    caption = "right: accepted; wrong: rejected by the law that they name; mutants: killed; equal: excused with a reason"
+    made = Table(title=name, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     for column in COLUMNS:
-        made.add_column(column, justify="left" if column == "question" else "right")
+        made.add_column(column, justify="left" if column == "question" else "right", no_wrap=True)
     for line in lines:
         total = line.killed + line.survived
         made.add_row(
@@ -51,7 +53,7 @@ def table(name: str, lines: Sequence[Line]) -> Table:
             "passes" if line.reference else "FAILS",
             "{}/{}".format(*line.right),
             "{}/{}".format(*line.wrong),
-            f"{line.killed}/{total} ({line.killed_share:.1%})",
+            f"{line.killed}/{total}",
             str(line.equivalent),
             "{}/{}".format(*line.cheats),
             f"{line.seconds * 1000:.0f}",

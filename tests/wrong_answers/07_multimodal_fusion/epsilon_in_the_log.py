@@ -1,0 +1,30 @@
+"""Adds 1e-8 inside the logarithm.
+
+No infinity any more, but no loss above 18.4 either: the worst pairs are the ones not felt.
+"""
+
+import numpy as np
+
+QUESTION = "info_nce"
+REJECTED_BY = "test_small_temperatures_are_safe"
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows of length 1; zeros stay."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(length > 0, length, 1)
+
+
+def log_softmax(logits: np.ndarray, axis: int) -> np.ndarray:
+    """In a stable form."""
+    shifted = logits - logits.max(axis=axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+def info_nce(a: np.ndarray, b: np.ndarray, temperature: float) -> tuple[float, np.ndarray]:
+    if a.shape != b.shape or len(a) == 0 or not temperature > 0:
+        raise ValueError("needs pairs of equal shape and a positive temperature")
+    logits = unit(a) @ unit(b).T / temperature
+    rows, columns = np.exp(log_softmax(logits, 1)), np.exp(log_softmax(logits, 0))
+    loss = -(np.log(rows + 1e-8) + np.log(columns + 1e-8)).trace() / (2 * len(a))
+    return float(loss), (rows + columns - 2 * np.eye(len(a), dtype=logits.dtype)) / (2 * len(a))

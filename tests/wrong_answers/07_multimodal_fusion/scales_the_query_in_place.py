@@ -1,0 +1,16 @@
+"""Scales the query with /=, in the caller's own array: the second call scales it again."""
+
+import numpy as np
+
+QUESTION = "attention_weights"
+REJECTED_BY = "test_the_type_is_kept"
+
+
+def attention_weights(query: np.ndarray, key: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    query /= query.shape[-1] ** 0.5
+    scores = query @ np.swapaxes(key, -1, -2)
+    visible = np.broadcast_to(True if mask is None else mask, scores.shape)
+    scores = np.where(visible, scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min))
+    total = weights.sum(axis=-1, keepdims=True)
+    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)

@@ -1,0 +1,29 @@
+"""Draws from NumPy's global generator, so that no run can be repeated."""
+
+import numpy as np
+
+QUESTION = "run_bandit"
+REJECTED_BY = "test_exploration_is_uniform_and_steady"
+
+
+def run_bandit(rewards, means, rule, strength, rng):
+    rounds, num_arms = rewards.shape
+    if rule not in ("epsilon-greedy", "ucb"):
+        raise ValueError(f"no rule {rule!r}")
+    if strength < 0 or (rule == "epsilon-greedy" and strength > 1):
+        raise ValueError(f"strength {strength} is out of range")
+    counts, sums, arms = np.zeros(num_arms), np.zeros(num_arms), []
+    for t in range(rounds):
+        if t < num_arms:
+            arm = t
+        elif rule == "ucb":
+            arm = int(np.argmax(sums / counts + strength * np.sqrt(2 * np.log(t) / counts)))
+        elif np.random.rand() < strength:  # noqa: NPY002
+            arm = np.random.randint(num_arms)  # noqa: NPY002
+        else:
+            arm = int(np.argmax(sums / counts))
+        counts[arm] += 1
+        sums[arm] += rewards[t, arm]
+        arms.append(arm)
+    arms = np.array(arms, dtype=int)
+    return arms, np.cumsum(means.max() - means[arms])

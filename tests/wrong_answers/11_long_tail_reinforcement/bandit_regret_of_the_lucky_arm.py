@@ -1,0 +1,30 @@
+"""Measures regret by what the table happened to pay, against the arm that was luckiest in it."""
+
+import numpy as np
+
+QUESTION = "run_bandit"
+REJECTED_BY = "test_regret_is_counted_in_true_means"
+
+
+def run_bandit(rewards, means, rule, strength, rng):
+    rounds, num_arms = rewards.shape
+    if rule not in ("epsilon-greedy", "ucb"):
+        raise ValueError(f"no rule {rule!r}")
+    if strength < 0 or (rule == "epsilon-greedy" and strength > 1):
+        raise ValueError(f"strength {strength} is out of range")
+    counts, sums, arms = np.zeros(num_arms), np.zeros(num_arms), []
+    for t in range(rounds):
+        if t < num_arms:
+            arm = t
+        elif rule == "ucb":
+            arm = int(np.argmax(sums / counts + strength * np.sqrt(2 * np.log(t) / counts)))
+        elif rng.random() < strength:
+            arm = int(rng.integers(num_arms))
+        else:
+            arm = int(np.argmax(sums / counts))
+        counts[arm] += 1
+        sums[arm] += rewards[t, arm]
+        arms.append(arm)
+    arms = np.array(arms, dtype=int)
+    best = int(rewards.sum(axis=0).argmax()) if rounds else 0
+    return arms, np.cumsum(rewards[:, best] - rewards[np.arange(rounds), arms])

@@ -1,0 +1,21 @@
+"""Uses the gradient of π and not of log π. The draw has already weighted each action by π."""
+
+import numpy as np
+
+QUESTION = "reinforce_gradient"
+REJECTED_BY = "test_mean_over_all_draws_is_the_exact_gradient"
+
+
+def reinforce_gradient(weights, contexts, actions, rewards):
+    n = len(actions)
+    if n == 0:
+        raise ValueError("an empty batch")
+    logits = contexts @ weights
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    policy = odds / odds.sum(axis=1, keepdims=True)
+    onehot = np.eye(weights.shape[1])[actions]
+    baseline = (rewards.sum() - rewards) / max(n - 1, 1)
+    advantage = rewards - baseline
+    advantage = advantage * policy[np.arange(n), actions]
+    gradient = contexts.T @ (advantage[:, None] * (onehot - policy)) / n
+    return gradient.astype(weights.dtype)

@@ -1,0 +1,25 @@
+"""Adds with a fancy index, `alpha[arms] += rewards`, which counts an arm once however often it is in the batch."""
+
+import numpy as np
+
+QUESTION = "BetaThompson"
+REJECTED_BY = "test_every_round_of_a_batch_counts"
+
+
+class BetaThompson:
+    def __init__(self, num_arms, prior=(1.0, 1.0)):
+        if min(prior) <= 0:
+            raise ValueError("a prior must be above 0")
+        self.alpha = np.full(num_arms, float(prior[0]))
+        self.beta = np.full(num_arms, float(prior[1]))
+
+    def update(self, arms, rewards):
+        if not set(np.unique(rewards).tolist()) <= {0, 1}:
+            raise ValueError("rewards must be 0 or 1")
+        if len(arms) and not (arms.min() >= 0 and arms.max() < len(self.alpha)):
+            raise ValueError("no such arm")
+        self.alpha[arms] += rewards
+        self.beta[arms] += 1 - rewards
+
+    def choose(self, rounds, rng):
+        return np.argmax(rng.beta(self.alpha, self.beta, size=(rounds, len(self.alpha))), axis=1)

@@ -15,7 +15,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-fast lint types benchmark notebooks prove lab clean
+.PHONY: help install demo test test-fast lint types benchmark notebooks lessons prove lab clean
 
 help:  # the list of targets
 	@echo "make TARGET, which is one of:"
@@ -47,6 +47,13 @@ lab: $(LAB)  # a workspace in m6rec-course, opened in JupyterLab
 
 notebooks: $(TOOLS)  # from solutions/*/*.py: the notebooks of solutions and the learners'
 	@$(RUN) m6rec_mini.course.build
+
+lessons: $(TOOLS)  # run every lesson from top to bottom, into out/lessons
+	@mkdir -p out/lessons
+	@for lesson in lessons/*.md; do \
+	    echo "$$lesson"; \
+	    $(RUN) jupytext --quiet --to ipynb --execute --output out/lessons/$$(basename $$lesson .md).ipynb $$lesson || exit 1; \
+	done
 
 prove: $(TOOLS)  # the graders against right answers, wrong ones, mutants and cheats: make prove NN=07
 	@$(VENV)/bin/m6rec prove $(NN)

@@ -39,7 +39,7 @@ outcome_values = st.tuples(
     st.booleans(), words, words, words, words, words,
 )  # fmt: skip
 report_values = st.tuples(
-    words, words, words, st.lists(outcome_values, max_size=3), words, words, words, words, st.booleans(),
+    words, words, words, st.lists(outcome_values, max_size=3), words, words, words, words,
     st.floats(0, 5), words,
 )  # fmt: skip
 

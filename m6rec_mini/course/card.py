@@ -24,10 +24,8 @@ def text_card(report: Report) -> str:
         lines += [f"  {name}: {text}" for name, text in _facts(failure)]
     if report.printed:
         lines += ["", "Your code printed:", *("  " + line for line in report.printed.splitlines()[:8])]
-    if report.hint:
-        lines += ["", f"Hint: {report.hint}"]
-    elif failure is not None:
-        lines += ["", f"Stuck? m6rec hint {report.chapter[:2]}.{report.question}"]
+    if failure is not None:
+        lines += ["", *([f"Hint: {report.hint}"] if report.hint else ()), _further(report)]
     return "\n".join(lines)
 
 
@@ -55,13 +53,18 @@ def html_card(report: Report) -> str:
         parts.append(report.picture if report.picture.startswith("<svg") else f"<img src='{escape(report.picture)}'>")
     if report.printed:
         parts.append(f"<details><summary>Your code printed</summary><pre>{escape(report.printed)}</pre></details>")
-    if report.hint:
+    if report.hint and failure is not None:
         parts.append(f"<p style='margin:.4em 0'><b>Hint:</b> {escape(report.hint)}</p>")
-    elif failure is not None:
-        command = f"m6rec hint {report.chapter[:2]}.{report.question}"
-        parts.append(f"<p style='margin:.4em 0;color:{DIM}'>Stuck? <code>{escape(command)}</code></p>")
+    if failure is not None:
+        parts.append(f"<p style='margin:.4em 0;color:{DIM}'>{escape(_further(report))}</p>")
     style = f"border-left:4px solid {colour};padding:.4em 1em;margin:.4em 0"
     return f"<div class='m6rec-card' style='{style}'>{''.join(parts)}</div>"
+
+
+def _further(report: Report) -> str:
+    """Where help is to be had."""
+    command = f"m6rec hint {report.chapter[:2]}.{report.question}"
+    return f"Stuck? {command}. The lesson: {report.chapter}#{report.section}"
 
 
 def _points(report: Report) -> str:

@@ -152,11 +152,10 @@ class Report:
     question: str
     title: str
     outcomes: Sequence[Outcome]
-    hint: str = ""
+    hint: str = ""  # the first of the question's, once an attempt has failed
     section: str = ""
     isolation: str = "none"
     printed: str = ""
-    changed: bool = False  # an argument was altered somewhere
     seconds: float = 0.0
     picture: str = ""  # <svg> or a data URL
 
@@ -199,9 +198,10 @@ def run(chapter: str, laws: Sequence[Law], answer: Answer, refused: str = "") ->
                 outcome.status, "there is nothing to judge"
             )
         outcomes.append(outcome)
+    tried = any(outcome.status in ("failed", "out of time") for outcome in outcomes)
     return Report(
-        chapter, question.name, question.title, outcomes, section=question.section, isolation=answer.isolation,
-        printed=printed, seconds=time.monotonic() - start, picture=picture,
+        chapter, question.name, question.title, outcomes, question.hints[0] if tried else "", question.section,
+        answer.isolation, printed, seconds=time.monotonic() - start, picture=picture,
     )  # fmt: skip
 
 

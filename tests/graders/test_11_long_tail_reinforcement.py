@@ -26,7 +26,7 @@ def sigmas(count: float, trials: int, share: float) -> float:
 def integers(value: Any, count: int, below: int, what: str) -> np.ndarray:
     """`count` whole numbers from 0 to below - 1."""
     found = array(value, (count,), what=what)
-    require(found.dtype.kind in "iu" or not count, f"{what} should be integers; they are {found.dtype}", found)
+    require(found.dtype.kind in "iu" or not count, f"{what} should hold integers; it holds {found.dtype}", found)
     inside = (found >= 0) & (found < below)
     require(inside.all(), f"{what} should lie in 0 to {below - 1}; one of them does not", found)
     return found.astype(np.int64)
@@ -98,7 +98,7 @@ def played(answer: Answer, game: Game, rule: str, strength: float, seed: int = 0
     rounds, num_arms = game.rewards.shape
     result = answer.run_bandit(game.rewards, game.means, rule, strength, np.random.default_rng(seed))
     require(isinstance(result, list | tuple) and len(result) == 2, "the result should be (arms, regret)", result)
-    arms, first = integers(result[0], rounds, num_arms, "the arms"), np.arange(min(rounds, num_arms))
+    arms, first = integers(result[0], rounds, num_arms, "`arms`"), np.arange(min(rounds, num_arms))
     text = f"the first {num_arms} rounds should pull arms 0 to {num_arms - 1} in order, once each"
     require((arms[: len(first)] == first).all(), text, arms, first)
     return arms, array(result[1], (rounds,), what="the regret")
@@ -257,7 +257,7 @@ def clicks(draw: Any, most: int = 12, prior: Any = st.just((1.0, 1.0))) -> Click
 
 def chosen(bandit: Object, rounds: int, arms: int, seed: int = 0) -> np.ndarray:
     """Some rounds' arms, in good form."""
-    return integers(bandit.choose(rounds, np.random.default_rng(seed)), rounds, arms, "the chosen arms")
+    return integers(bandit.choose(rounds, np.random.default_rng(seed)), rounds, arms, "`choose()`")
 
 
 @points(1, THOMPSON)
@@ -301,14 +301,16 @@ def test_each_round_draws_anew(answer: Any) -> None:
 def test_arms_are_chosen_as_often_as_they_are_best(answer: Any, batch: Clicks, lead: int, doubt: int) -> None:
     more = np.array([1] * lead + [0] * doubt, np.int64)  # about arm 0
     both = np.concatenate([batch.arms, 0 * more]), np.concatenate([batch.rewards, more])
-    batch, bandit = replace(batch, arms=both[0], rewards=both[1]), answer.BetaThompson(batch.num_arms, batch.prior)
-    made(bandit, "BetaThompson").update(*both)
-    arms, (alpha, beta) = chosen(bandit, 2000, batch.num_arms), batch.posterior().tolist()
-    for arm, share in enumerate(batch.best_shares()):
-        got = int(np.sum(arms == arm))
-        off = sigmas(got, 2000, share) if share > 0.002 else got / 10  # a rare event has no normal curve
-        text = f"with alpha {alpha} and beta {beta} arm {arm} is the best with probability {share:.3f}; "
-        require(off < SIGMAS, text + f"it was chosen in {got / 2000:.3f} of the rounds")
+    skewed = Clicks(2, np.repeat([0, 1], [30, 3]), np.repeat([0, 1], [32, 1]), batch.prior)  # far from a normal curve
+    for told in (replace(batch, arms=both[0], rewards=both[1]), skewed):
+        bandit = made(answer.BetaThompson(told.num_arms, told.prior), "BetaThompson")
+        bandit.update(told.arms, told.rewards)
+        arms, (alpha, beta) = chosen(bandit, 2000, told.num_arms), told.posterior().tolist()
+        for arm, share in enumerate(told.best_shares()):
+            got = int(np.sum(arms == arm))
+            off = sigmas(got, 2000, share) if share > 0.002 else got / 10  # a rare event has no normal curve
+            text = f"with alpha {alpha} and beta {beta} arm {arm} is the best with probability {share:.3f}; "
+            require(off < SIGMAS, text + f"it was chosen in {got / 2000:.3f} of the rounds")
 
 
 @points(1, THOMPSON)
@@ -646,8 +648,8 @@ class Log:
     def judged(self, answer: Answer, *clip: float) -> dict[str, np.ndarray]:
         """The learner's estimates, in good form: value, low, high."""
         found = answer.off_policy_values(*self.given(), *clip)
-        require(isinstance(found, dict) and set(found) == set(NAMES), f"the result should be a dict of {NAMES}", found)
-        for name, triple in found.items():
+        require(isinstance(found, dict) and set(found) >= set(NAMES), f"the result should be a dict of {NAMES}", found)
+        for name, triple in ((name, found[name]) for name in NAMES):
             good = isinstance(triple, list | tuple | np.ndarray) and len(triple) == 3
             require(good, f"the entry {name!r} should be (value, low, high)", triple)
         return {name: np.array([number(x, f"an entry of {name!r}") for x in found[name]]) for name in NAMES}
@@ -692,7 +694,7 @@ def test_mean_over_all_logs_is_the_truth(answer: Any, log: Log) -> None:
 @given(examples=15, log=logs(), shift=st.sampled_from((10.0, -4.0)))
 def test_what_snips_and_dr_are_good_for(answer: Any, log: Log, shift: float) -> None:
     before, after = log.judged(answer), replace(log, rewards=log.rewards + shift).judged(answer)
-    close(after["snips"], before["snips"] + shift, f"SNIPS with {shift:+g} on all rewards")
+    close(after["snips"][0], before["snips"][0] + shift, f"SNIPS with {shift:+g} on all rewards")
     sure = replace(log, rewards=log.predicted[np.arange(len(log.actions)), log.actions])
     close(sure.judged(answer)["dr"][0], (log.target * log.predicted).sum(axis=1).mean(), "DR with a perfect model")
 

@@ -22,12 +22,12 @@ class LinUCB:
         self.factors[arm] = np.linalg.cholesky(self.matrices[arm])
 
     def theta(self):
-        halves = [np.linalg.solve(L, b) for L, b in zip(self.factors, self.sums, strict=True)]
-        return [np.linalg.solve(L.T, h).tolist() for L, h in zip(self.factors, halves, strict=True)]
+        halves = [np.linalg.solve(L, b) for L, b in zip(self.factors, self.sums)]
+        return [np.linalg.solve(L.T, h).tolist() for L, h in zip(self.factors, halves)]
 
     def bounds(self, contexts):
-        width = [np.linalg.norm(np.linalg.solve(L, x)) for L, x in zip(self.factors, contexts, strict=True)]
-        return [float(np.dot(t, x) + self.alpha * w) for t, x, w in zip(self.theta(), contexts, width, strict=True)]
+        width = [np.linalg.norm(np.linalg.solve(L, x)) for L, x in zip(self.factors, contexts)]
+        return [float(np.dot(t, x) + self.alpha * w) for t, x, w in zip(self.theta(), contexts, width)]
 
     def choose(self, contexts):
         bounds = self.bounds(contexts)

@@ -21,15 +21,12 @@ class LinUCB:
 
     def theta(self):
         return np.array(
-            [
-                np.linalg.lstsq(np.array(x), np.array(y), rcond=None)[0]
-                for x, y in zip(self.rows, self.paid, strict=True)
-            ]
+            [np.linalg.lstsq(np.array(x), np.array(y), rcond=None)[0] for x, y in zip(self.rows, self.paid)]
         )
 
     def bounds(self, contexts):
         widths = []
-        for rows, x in zip(self.rows, contexts, strict=True):
+        for rows, x in zip(self.rows, contexts):
             triangle = np.linalg.qr(np.array(rows), mode="r")
             widths.append(np.sqrt(np.sum(np.linalg.solve(triangle.T, x) ** 2)))
         return np.einsum("ij,ij->i", self.theta(), contexts) + self.alpha * np.array(widths)

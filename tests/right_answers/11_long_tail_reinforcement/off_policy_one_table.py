@@ -22,7 +22,10 @@ def off_policy_values(actions, rewards, propensities, target, predicted, clip=np
         [w * rewards, ratio + n * share * (rewards - ratio), np.einsum("na,na->n", target, predicted) + w * error]
     )
     mean = terms.mean(axis=0)
-    half = np.full(3, np.inf) if n == 1 else 1.96 * np.sqrt(np.var(terms, axis=0) / (n - 1))
+    if n == 1:
+        half = np.full(3, np.inf)
+    else:
+        half = 1.96 * np.sqrt(np.var(terms, axis=0) / (n - 1))
     return {
         name: np.array([mean[k], mean[k] - half[k], mean[k] + half[k]]) for k, name in enumerate(("ips", "snips", "dr"))
     }

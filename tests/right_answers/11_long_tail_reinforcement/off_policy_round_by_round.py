@@ -9,11 +9,11 @@ def off_policy_values(actions, rewards, propensities, target, predicted, clip=ma
     n, w, dr = len(actions), [], []
     if n < 1:
         raise ValueError("no rounds")
-    for a, r, p, pi, q in zip(actions, rewards, propensities, target, predicted, strict=True):
+    for a, r, p, pi, q in zip(actions, rewards, propensities, target, predicted):
         if not 0 < p <= 1:
             raise ValueError(f"a propensity of {p}")
         w.append(min(pi[a] / p, clip))
-        dr.append(sum(x * y for x, y in zip(pi, q, strict=True)) + w[-1] * (r - q[a]))
+        dr.append(sum(x * y for x, y in zip(pi, q)) + w[-1] * (r - q[a]))
 
     def around(value, squares):
         half = 1.96 * math.sqrt(squares / (n - 1) / n) if n > 1 else math.inf
@@ -23,10 +23,8 @@ def off_policy_values(actions, rewards, propensities, target, predicted, clip=ma
         value = sum(terms) / n
         return around(value, sum((x - value) ** 2 for x in terms))
 
-    result = {"dr": plain(dr), "ips": plain([x * r for x, r in zip(w, rewards, strict=True)]), "snips": [math.nan] * 3}
+    result = {"dr": plain(dr), "ips": plain([x * r for x, r in zip(w, rewards)]), "snips": [math.nan] * 3}
     if any(w):
-        value = sum(x * r for x, r in zip(w, rewards, strict=True)) / sum(w)
-        result["snips"] = around(
-            value, sum((x * (r - value)) ** 2 for x, r in zip(w, rewards, strict=True)) * (n / sum(w)) ** 2
-        )
+        value = sum(x * r for x, r in zip(w, rewards)) / sum(w)
+        result["snips"] = around(value, sum((x * (r - value)) ** 2 for x, r in zip(w, rewards)) * (n / sum(w)) ** 2)
     return result

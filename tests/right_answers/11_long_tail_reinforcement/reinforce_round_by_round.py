@@ -13,7 +13,7 @@ def reinforce_gradient(weights, contexts, actions, rewards):
         raise ValueError("nothing to learn from")
     total = sum(float(r) for r in rewards)
     result = np.zeros(weights.shape)
-    for x, action, reward in zip(contexts, actions, rewards, strict=True):
+    for x, action, reward in zip(contexts, actions, rewards):
         z = x @ weights
         top = max(z)
         log_policy = z - top - math.log(sum(math.exp(v - top) for v in z))

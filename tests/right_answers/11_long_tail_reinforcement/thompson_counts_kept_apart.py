@@ -21,7 +21,7 @@ class BetaThompson:
         return self.prior[1] + self.counts[:, 0]
 
     def update(self, arms, rewards):
-        pairs = list(zip(np.asarray(arms).tolist(), np.asarray(rewards).tolist(), strict=True))
+        pairs = list(zip(np.asarray(arms).tolist(), np.asarray(rewards).tolist()))
         for arm, reward in pairs:
             if reward not in (0, 1) or not 0 <= arm < len(self.counts):
                 raise ValueError(f"arm {arm} with reward {reward}")

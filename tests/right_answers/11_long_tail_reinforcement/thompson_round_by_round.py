@@ -17,9 +17,9 @@ class BetaThompson:
             raise ValueError("arms are counted from 0, and rewards are 0 or 1")
         clicks = np.bincount(arms, rewards, n)
         shown = np.bincount(arms, minlength=n)
-        self.alpha = [a + c for a, c in zip(self.alpha, clicks, strict=True)]
-        self.beta = [b + s - c for b, s, c in zip(self.beta, shown, clicks, strict=True)]
+        self.alpha = [a + c for a, c in zip(self.alpha, clicks)]
+        self.beta = [b + s - c for b, s, c in zip(self.beta, shown, clicks)]
 
     def choose(self, rounds, rng):
-        draws = [[rng.beta(a, b) for _ in range(rounds)] for a, b in zip(self.alpha, self.beta, strict=True)]
-        return [int(np.argmax(column)) for column in zip(*draws, strict=True)]
+        draws = [[rng.beta(a, b) for _ in range(rounds)] for a, b in zip(self.alpha, self.beta)]
+        return [int(np.argmax(column)) for column in zip(*draws)]

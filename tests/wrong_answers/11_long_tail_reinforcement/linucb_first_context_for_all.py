@@ -21,12 +21,12 @@ class LinUCB:
         self.b[arm] += reward * context
 
     def theta(self):
-        return np.stack([np.linalg.solve(A, b) for A, b in zip(self.A, self.b, strict=True)])
+        return np.stack([np.linalg.solve(A, b) for A, b in zip(self.A, self.b)])
 
     def bounds(self, contexts):
         contexts = np.tile(contexts[0], (len(contexts), 1))
         theta = self.theta()
-        spread = np.array([x @ np.linalg.solve(A, x) for A, x in zip(self.A, contexts, strict=True)])
+        spread = np.array([x @ np.linalg.solve(A, x) for A, x in zip(self.A, contexts)])
         return (theta * contexts).sum(axis=1) + self.alpha * np.sqrt(spread)
 
     def choose(self, contexts):

@@ -21,11 +21,11 @@ class LinUCB:
         self.b[arm] += reward * context
 
     def theta(self):
-        return np.stack([np.linalg.solve(A, b) for A, b in zip(self.A, self.b, strict=True)])
+        return np.stack([np.linalg.solve(A, b) for A, b in zip(self.A, self.b)])
 
     def bounds(self, contexts):
         theta = self.theta()
-        spread = np.array([x @ np.linalg.solve(A, x) for A, x in zip(self.A, contexts, strict=True)])
+        spread = np.array([x @ np.linalg.solve(A, x) for A, x in zip(self.A, contexts)])
         return (theta * contexts).sum(axis=1) + self.alpha * np.sqrt(spread)
 
     def choose(self, contexts):

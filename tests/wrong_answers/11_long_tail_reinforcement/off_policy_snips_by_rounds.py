@@ -22,8 +22,7 @@ def off_policy_values(actions, rewards, propensities, target, predicted, clip=np
 
     found = {"ips": interval(weights * rewards)}
     if weights.sum() > 0:
-        v = (weights * rewards).mean()
-        found["snips"] = interval(v + weights * (rewards - v) / weights.mean())
+        found["snips"] = interval(weights * rewards)
     else:
         found["snips"] = (np.nan, np.nan, np.nan)
     model = (target * predicted).sum(axis=1)

@@ -97,7 +97,9 @@ class Remote:
 
 
 class Servers:
-    """A warm server for each set of imports, started when first needed. A context manager; for one thread.
+    """A warm server for each set of imports, started when first needed. A context manager.
+
+    For one thread, which should live as long: the kernel ends a server with the thread that started it.
 
     `hide` are folders that judged code must not see even where Python's own folders hold them.
     """

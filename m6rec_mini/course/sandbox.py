@@ -106,40 +106,47 @@ class Isolation:
 
 def _files(hide: Sequence[Path]) -> Iterator[str]:
     """What can be seen: the system, Python, eight modules; what can be written: one folder."""
-    for path in map(Path, SYSTEM):
-        if path.is_symlink():
-            yield from ("--symlink", str(path.readlink()), str(path))
-        elif path.exists():
-            yield from ("--ro-bind", str(path), str(path))
-    seen = [folder for folder in pythons() if not folder.is_relative_to("/usr")]
-    for parent in sorted({parent for folder in [*seen, Path("/course/a")] for parent in folder.parents if parent.name}):
-        yield from ("--perms", "0755", "--dir", str(parent))  # else only root could pass through
-    for folder in seen:
-        yield from ("--ro-bind", str(folder), str(folder))
-    for secret in sorted({path.resolve() for path in hide if path.is_dir()}):
-        if any(secret.is_relative_to(folder) for folder in [Path("/usr"), *seen]):
-            yield from ("--tmpfs", str(secret), "--remount-ro", str(secret))
+    places, links = _places(hide)
+    for link in links:
+        yield from ("--symlink", str(link.readlink()), str(link))
+    for path, seen in places.items():  # outer ones first, so that Python may lie within what is hidden
+        for parent in reversed(path.parents[:-1]):
+            yield from ("--perms", "0755", "--dir", str(parent))  # else only root could pass through
+        yield from ("--ro-bind", str(path), str(path)) if seen else ("--perms", "0755", "--tmpfs", str(path))
+    yield from ("--perms", "0755", "--dir", "/course")
     for name in VISIBLE:
         yield from ("--ro-bind", str(COURSE / f"{name}.py"), f"/course/{name}.py")
     yield from ("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev")
     yield from ("--perms", "1777", "--size", str(DISK), "--tmpfs", SCRATCH)
-    if not any(folder.is_relative_to("/tmp") for folder in seen):
+    if not any(path.is_relative_to("/tmp") for path in places):
         yield from ("--symlink", SCRATCH, "/tmp")
-    yield from ("--remount-ro", "/")
+    for path in [*(path for path, seen in places.items() if not seen), Path("/")]:
+        yield from ("--remount-ro", str(path))
+
+
+def _places(hide: Iterable[Path]) -> tuple[dict[Path, bool], list[Path]]:
+    """Each folder with whether it is seen or hidden, outer ones first; and the system's links."""
+    system = [Path(path) for path in SYSTEM]
+    places = {path: True for path in [*system, *pythons()] if path.exists() and not path.is_symlink()}
+    covered = {path.resolve() for path in hide if path.is_dir()}
+    places |= {path: False for path in covered if any(path.is_relative_to(outer) for outer in places)}
+    return dict(sorted(places.items(), key=lambda item: len(item[0].parts))), [
+        path for path in system if path.is_symlink()
+    ]
 
 
 def secrets() -> list[Path]:
-    """Where solutions and graders lie: the installed package, and the checkout if this is one."""
+    """What stays unseen even where Python's folders hold it: solutions and graders, and the user's home."""
     package = COURSE.parent
-    return [package.parent] if (package.parent / "pyproject.toml").is_file() else [package]
+    checkout = (package.parent / "pyproject.toml").is_file()
+    return [package.parent if checkout else package, Path.home()]
 
 
 def pythons() -> list[Path]:
-    """The folders that Python and its packages live in, outer ones first."""
+    """The folders that Python and its packages live in."""
     packages = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     named = {Path(path) for path in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *packages)}
-    found = sorted({path for folder in named for path in (folder, folder.resolve()) if path.is_dir()})
-    return [path for n, path in enumerate(found) if not any(path.is_relative_to(outer) for outer in found[:n])]
+    return sorted({path for folder in named for path in (folder, folder.resolve()) if path.is_dir()})
 
 
 def python(code: str) -> list[str]:

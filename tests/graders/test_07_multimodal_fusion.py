@@ -114,7 +114,7 @@ def heat_maps(got: np.ndarray, want: np.ndarray, rows: str, columns: str) -> str
         for (i, j), x in np.ndenumerate(matrix):
             colour = "#000" if not np.isfinite(x) else "#0072b2" if x >= 0 else "#d55e00"
             shade = min(abs(float(x)), 1.0) if np.isfinite(x) else 1.0
-            ink = "#fff" if shade > 0.5 else "#000"
+            ink = "#fff" if shade > 0.7 else "#000"
             cells.append(
                 f'<rect x="{left + j * side}" y="{22 + i * side}" width="{side}" height="{side}" fill="{colour}" '
                 f'fill-opacity="{shade:.2f}" stroke="#767f89"/><text x="{left + (j + 0.5) * side}" '

@@ -46,7 +46,7 @@ def cheats(reference: Any, seen: dict[Packed, Any]) -> dict[str, Any]:
 
     def remembers(*args: Any, **kwargs: Any) -> Any:
         key = _key(args, kwargs)
-        return seen[key] if key in seen else filled(reference(*args, **kwargs), 0)
+        return seen[key] if key in seen else filled(reference(*args, **kwargs), 0.0)
 
     found: dict[str, Function] = {
         "returns nothing": lambda *_, **__: None,
@@ -56,8 +56,8 @@ def cheats(reference: Any, seen: dict[Packed, Any]) -> dict[str, Any]:
     }
     if not isinstance(reference, type):
         found |= {
-            "zeros of the right shape": lambda *args, **kwargs: filled(reference(*args, **kwargs), 0),
-            "ones of the right shape": lambda *args, **kwargs: filled(reference(*args, **kwargs), 1),
+            "zeros of the right shape": lambda *args, **kwargs: filled(reference(*args, **kwargs), 0.0),
+            "ones of the right shape": lambda *args, **kwargs: filled(reference(*args, **kwargs), 1.0),
             "remembers the examples": remembers,
         }
     return found

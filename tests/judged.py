@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -14,11 +15,13 @@ import pytest
 from hypothesis import strategies as st
 
 from m6rec_mini.course import remote, sandbox
+from m6rec_mini.course.answers import Answer
 from m6rec_mini.course.chapters import Chapter
 from m6rec_mini.course.expect import close, require
 from m6rec_mini.course.grader import Question, given, hidden, laws_of, points, teaches
 from m6rec_mini.course.grading import Submission, grade_file
 from m6rec_mini.course.remote import Servers
+from m6rec_mini.course.wire import Packed, pack
 
 HINTS = ("where", "which idea", "almost")
 DOUBLE = Question("double", "Twice as much", "twice", HINTS, forbidden=("numpy.multiply",), seconds=60.0)
@@ -94,13 +97,13 @@ def earned(submission: Submission) -> dict[str, float]:
 
 
 @contextmanager
-def sandboxed() -> Iterator[Servers]:
-    """Servers in a sandbox, with little memory for each answer; skips where there is no sandbox."""
+def sandboxed(memory: int) -> Iterator[Servers]:
+    """Servers in a sandbox, with so many bytes for each answer; skips where there is no sandbox."""
     isolation = sandbox.strongest()
     if isolation.level != "sandbox":
         pytest.skip(f"no sandbox here: {isolation.why_not}")
     with pytest.MonkeyPatch.context() as patch, Servers(isolation) as found:
-        patch.setitem(remote.MEMORY, "numpy", 160 * 2**20)
+        patch.setitem(remote.MEMORY, "numpy", memory)
         yield found
 
 
@@ -117,3 +120,19 @@ def below(pid: int) -> list[int]:
     for parent in found:
         found += [child for child, above in parents.items() if above == parent]
     return found[1:]
+
+
+def running(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+def cells(source: str) -> Packed:
+    return pack({"cells": [[source, "other", "", 1]]})
+
+
+def told(servers: Servers, source: str, seconds: float = 5.0, imports: tuple[str, ...] = ("numpy",)) -> object:
+    """What `f()` of this code returns over there."""
+    with servers.open(cells(source), imports) as link:
+        return Answer(link, time.monotonic() + seconds).f()

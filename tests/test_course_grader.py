@@ -291,6 +291,7 @@ def test_other_demands() -> None:
     assert array([1, 2], (2,)).tolist() == [1, 2]
     zero(np.array([0.0, -0.0, 3.0]), where=np.array([True, True, False]))
     finite(np.array([1, 2]))
+    finite(2.5)
     same({"a": np.int64(1)}, {"a": 1})
     for demand in (
         lambda: array([1, 2], (3,)),

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the fork server
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with sandboxed() as found:
+    with sandboxed(160 * 2**20) as found:
         yield found
 
 

@@ -46,6 +46,8 @@ def array(value: Any, shape: tuple[int, ...] | None = None, dtype: Any = None, w
     """The value as a NumPy array of this shape and type; where no type is asked for, lists of numbers will do."""
     if isinstance(value, list | tuple) and dtype is None and _is_numbers(value):
         value = np.asarray(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and dtype is None and not shape:
+        value = np.asarray(value)
     if not isinstance(value, np.ndarray | np.generic) and not is_tensor(value):
         wanted = "an array" if shape is None else f"an array of shape {shape}"
         raise Broken(f"{what} should be {wanted}; it is {described(value)}", short(value))

@@ -74,7 +74,8 @@ def _reached(name: str, definitions: dict[str, list[ast.AST]], aliases: dict[str
     waiting, done = [name], {name}
     while waiting:
         for definition in definitions.get(waiting.pop(), []):
-            own = aliases | _imports(definition)
+            inside, local = _imports(definition), _local_names(definition)
+            own = {name: full for name, full in aliases.items() if name not in local} | inside
             for node in ast.walk(definition):
                 if isinstance(node, ast.Import):
                     yield from (alias.name for alias in node.names)
@@ -86,9 +87,20 @@ def _reached(name: str, definitions: dict[str, list[ast.AST]], aliases: dict[str
                     yield own[first] + (f".{rest}" if rest else "")
                 else:
                     yield dotted
-                    if first in definitions and first not in done:
+                    if first in definitions and first not in done and first not in local:
                         done.add(first)
                         waiting.append(first)
+
+
+def _local_names(definition: ast.AST) -> set[str]:
+    """Arguments and variables of a function: another cell's variable of the same name is another thing."""
+    if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return set()
+    nodes = list(ast.walk(definition))
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    declared = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
+    return (stored | arguments) - declared
 
 
 def _dotted(node: ast.AST) -> str:

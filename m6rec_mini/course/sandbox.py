@@ -127,12 +127,11 @@ def _files(hide: Sequence[Path]) -> Iterator[str]:
 def _places(hide: Iterable[Path]) -> tuple[dict[Path, bool], list[Path]]:
     """Each folder with whether it is seen or hidden, outer ones first; and the system's links."""
     system = [Path(path) for path in SYSTEM]
-    places = {path: True for path in [*system, *pythons()] if path.exists() and not path.is_symlink()}
+    links = [path for path in system if path.is_symlink()]  # such as /lib; one of Python's is bound where it stands
+    places = {path: True for path in [*system, *pythons()] if path.exists() and path not in links}
     covered = {path.resolve() for path in hide if path.is_dir()}
     places |= {path: False for path in covered if any(path.is_relative_to(outer) for outer in places)}
-    return dict(sorted(places.items(), key=lambda item: len(item[0].parts))), [
-        path for path in system if path.is_symlink()
-    ]
+    return dict(sorted(places.items(), key=lambda item: len(item[0].parts))), links
 
 
 def secrets() -> list[Path]:

@@ -149,6 +149,8 @@ def test_work_left_to_others_is_found(source: str, found: str) -> None:
         "from m6rec_mini.course import check\ndef f(x): return x",
         "def svd(x): return x\ndef f(x): return svd(x)",
         "from m6rec_mini.fusion import g\nwith demo('f'):\n    y = g(1)\ndef f(x):\n    y = x + 1\n    return y",
+        "from m6rec_mini.fusion import g\nys = [n for n in g(1)]\nh = lambda n: g(n)\ndef f(x): return n + x",
+        "from m6rec_mini.fusion import g\nwith demo('f'):\n    y = g(1)\ndef f(x): return y",
         "from m6rec_mini import fusion\ndef f(fusion): return fusion + 1",
         "def f(x): return 1 +",
         "",

@@ -47,12 +47,25 @@ def _read(sources: Sequence[str]) -> tuple[dict[str, list[ast.AST]], dict[str, s
     return definitions, aliases
 
 
+SCOPES = (  # with variables of their own
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp,
+    ast.GeneratorExp,
+)  # fmt: skip
+
+
 def _assigned(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef | ast.Import | ast.ImportFrom):
+    """The global variables that a statement sets; a `with demo(…):` only shows what an answer is good for."""
+    if isinstance(node, (*SCOPES, ast.Import, ast.ImportFrom)) or _is_demo(node):
         return
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-            yield inner.id
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    for inner in ast.iter_child_nodes(node):
+        yield from _assigned(inner)
+
+
+def _is_demo(node: ast.AST) -> bool:
+    calls = [item.context_expr for item in node.items] if isinstance(node, ast.With) else []
+    return any(isinstance(call, ast.Call) and _dotted(call.func) == "demo" for call in calls)
 
 
 def _imports(tree: ast.AST) -> dict[str, str]:

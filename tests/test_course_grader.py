@@ -193,13 +193,33 @@ def test_results_that_change_from_call_to_call_are_told() -> None:
 
 def test_a_broken_grader_is_not_the_learners_fault() -> None:
     def broken(answer: Any) -> None:
-        answer.double(np.array([1.0])).no_such_method()
+        answer.double(1 / 0)
 
     law = Law("test_broken", DOUBLE, 1.0, "x", False, broken)
     with pytest.raises(Unsound, match="failed by itself"):
         run("00_test", [law], Answer(Here({"double": lambda x: x})))
     with pytest.raises(Unsound, match="needs @points"):
         laws_of({"test_x": broken})
+
+
+def test_a_result_that_a_law_cannot_use_is_a_wrong_answer() -> None:
+    def law_of_arrays(answer: Any) -> None:
+        close(answer.double(np.array([1.0])).sum(), 2.0)
+
+    law = Law("test_sum", DOUBLE, 1.0, "x", False, law_of_arrays)
+    report = run("00_test", [law], Answer(Here({"double": lambda x: {"two": 2}})))  # noqa: ARG005
+    assert report.outcomes[0].message == "This result cannot be judged: it is a dict of 1."
+
+
+def test_a_broken_law_is_told_even_if_the_time_ends_while_a_smaller_example_is_sought() -> None:
+    def slow(x: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return 2 * x + (np.abs(x) > 1)
+
+    law = replace(HASTY[1], question=replace(DOUBLE, seconds=0.6))
+    report = run("00_test", [law], Answer(Here({"double": slow})))
+    assert report.outcomes[0].status == "failed"
+    assert "expected" in report.outcomes[0].message
 
 
 def test_refused_answers_score_nothing() -> None:

@@ -192,7 +192,7 @@ def test_a_law_that_stumbles_costs_itself_alone(servers: Servers, tmp_path: Path
     @points(1, question)
     @teaches("it")
     def test_stumbles(answer: Any) -> None:
-        raise RuntimeError(answer.double(1.0))
+        raise RuntimeError("a mistake in the law")
 
     @points(2, question)
     @teaches("it")

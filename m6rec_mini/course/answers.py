@@ -67,6 +67,7 @@ class Answer:
     def __init__(self, link: Link, deadline: float | None = None) -> None:
         self._link, self._deadline = link, time.monotonic() + 3600 if deadline is None else deadline
         self.calls: Called | None = None  # the last one
+        self.failure: Any = None  # the last law that was seen to be broken
         self.changed: tuple[str, ...] = ()
         self.printed = ""
         self._lost = ""  # why nobody answers any more

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from io import StringIO
 from typing import Any, Literal, TypeVar
 
@@ -28,9 +29,9 @@ import hypothesis
 from hypothesis.errors import Flaky
 
 from m6rec_mini.course.answers import Answer
-from m6rec_mini.course.errors import AnswerError, Gone, OutOfTime, Unsound
+from m6rec_mini.course.errors import AnswerError, OutOfTime, Unsound
 from m6rec_mini.course.expect import Broken
-from m6rec_mini.course.show import short
+from m6rec_mini.course.show import kind, short
 
 Test = TypeVar("Test", bound=Callable[..., None])
 Status = Literal["passed", "failed", "unanswered", "missing", "out of time", "not run"]
@@ -102,7 +103,15 @@ def given(*, examples: int = EXAMPLES, **strategies: Any) -> Callable[[Test], Te
     )
 
     def mark(test: Test) -> Test:
-        return settings(hypothesis.given(**strategies)(test))  # type: ignore[return-value]
+        @wraps(test)
+        def remembered(*args: Any, **kwargs: Any) -> None:
+            try:
+                test(*args, **kwargs)
+            except (Broken, AnswerError) as error:
+                kwargs["answer"].failure = error  # told even if the time ends while a smaller example is sought
+                raise
+
+        return settings(hypothesis.given(**strategies)(remembered))  # type: ignore[return-value]
 
     return mark
 
@@ -207,28 +216,34 @@ def run(chapter: str, laws: Sequence[Law], answer: Answer, refused: str = "") ->
 
 def judge(law: Law, answer: Answer) -> Outcome:
     """Try one law. Raises Unsound if the test itself is at fault."""
-    answer.calls = None
+    answer.calls = answer.failure = None
     try:
         with redirect_stdout(StringIO()):  # Hypothesis tells its examples in its own words
             law.test(answer=answer)
     except OutOfTime:
+        if answer.failure is not None:
+            return _failed(law, answer.failure, answer)
         text = (
             f"Your code was still running after {law.question.seconds:g} seconds and was stopped. "
             "Look for a loop that never ends."
         )
         return _told(law, "out of time", text, answer)
-    except Broken as broken:
-        return _told(law, "failed", str(broken), answer, broken.got, broken.expected)
-    except Gone as error:
-        return _told(law, "failed", str(error), answer)
-    except AnswerError as error:
-        return _told(law, error.status, str(error), answer)  # type: ignore[arg-type]
+    except (Broken, AnswerError) as error:
+        return _failed(law, error, answer)
     except Flaky:
         text = "The same call gave different results. Draw random numbers only from the generator that you are given."
         return _told(law, "failed", text, answer)
     except Exception as error:
+        if answer.calls is not None and answer.calls.returned:
+            return _told(law, "failed", f"This result cannot be judged: it is {kind(answer.calls.value)}.", answer)
         raise Unsound(f"{law.name} failed by itself: {type(error).__name__}: {error}") from error
     return replace(_blank(law, "passed", ""), points=law.points, teaches="" if law.hidden else law.teaches)
+
+
+def _failed(law: Law, error: Broken | AnswerError, answer: Answer) -> Outcome:
+    if isinstance(error, Broken):
+        return _told(law, "failed", str(error), answer, error.got, error.expected)
+    return _told(law, error.status, str(error), answer)  # type: ignore[arg-type]
 
 
 HIDDEN = "A hidden test of this question fails. Read its contract once more, above all the special cases."

@@ -1,0 +1,19 @@
+"""Averages the users without weights: a user with two impressions counts as much as one with two hundred."""
+
+import numpy as np
+
+QUESTION = "grouped_auc"
+REJECTED_BY = "test_users_weigh_as_much_as_they_were_shown"
+
+
+def of_one(labels, scores):
+    won = [(p > n) + (p == n) / 2 for p in scores[labels == 1] for n in scores[labels == 0]]
+    return sum(won) / len(won) if won else float("nan")
+
+
+def grouped_auc(users, labels, scores):
+    if not len(users) == len(labels) == len(scores) or np.isnan(scores).any():
+        raise ValueError("expected columns of one length, without NaN")
+    values = [of_one(labels[users == user], scores[users == user]) for user in np.unique(users)]
+    values = [value for value in values if value == value]
+    return sum(values) / len(values) if values else float("nan")

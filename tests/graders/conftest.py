@@ -1,6 +1,6 @@
 """`pytest tests/graders` judges the reference; `--answer FILE` judges a notebook or a script in its place.
 
-    pytest tests/graders/test_07_multimodal_fusion.py --answer my_notebook.ipynb
+pytest tests/graders/test_07_multimodal_fusion.py --answer my_notebook.ipynb
 """
 
 from __future__ import annotations

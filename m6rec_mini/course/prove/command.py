@@ -12,7 +12,7 @@ from m6rec_mini.course.chapters import chapter_names, find, folder
 from m6rec_mini.course.errors import Unsound
 from m6rec_mini.course.prove.proof import Line, prove
 
-COLUMNS = ("question", "reference", "right", "wrong", "mutants", "equal", "cheats", "ms")
+COLUMNS = ("question", "itself", "right", "wrong", "mutants", "equal", "cheats", "ms")
 
 
 def run(names: Sequence[str], workers: int, console: Console) -> bool:
@@ -42,7 +42,7 @@ def run(names: Sequence[str], workers: int, console: Console) -> bool:
 
 def table(name: str, lines: Sequence[Line]) -> Table:
     """One row a question, and their sum."""
-    caption = "right: accepted; wrong: rejected by the law they name; mutants: killed; equal: excused with a reason"
+    caption = "itself: the reference; right: accepted; wrong: rejected by the law they name; mutants: killed; equal: excused with a reason"
     made = Table(title=name, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     for column in COLUMNS:
         made.add_column(column, justify="left" if column == "question" else "right", no_wrap=True)

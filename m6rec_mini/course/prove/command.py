@@ -42,7 +42,7 @@ def run(names: Sequence[str], workers: int, console: Console) -> bool:
 
 def table(name: str, lines: Sequence[Line]) -> Table:
     """One row a question, and their sum."""
-    caption = "itself: the reference; right: accepted; wrong: rejected by the law they name; mutants: killed; equal: excused with a reason"
+    caption = "itself: the reference; wrong: rejected by the law they name; equal: mutants excused with a reason"
     made = Table(title=name, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     for column in COLUMNS:
         made.add_column(column, justify="left" if column == "question" else "right", no_wrap=True)

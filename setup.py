@@ -21,7 +21,11 @@ class WithCourse(build_py):
         for source, part in PARTS.items():
             target = Path(self.build_lib) / "m6rec_mini" / "course" / "assets" / part
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(ROOT / source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "conftest.py"))
+            shutil.copytree(
+                ROOT / source,
+                target,
+                ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "conftest.py", "__init__.py"),
+            )
 
 
 setup(cmdclass={"build_py": WithCourse})

@@ -225,7 +225,7 @@ def judge(law: Law, answer: Answer) -> Outcome:
             return _failed(law, answer.failure, answer)
         text = (
             f"Your code was still running after {law.question.seconds:g} seconds and was stopped. "
-            "Look for a loop that never ends."
+            "Look for a loop that never ends, or for work that grows faster than it has to."
         )
         return _told(law, "out of time", text, answer)
     except (Broken, AnswerError) as error:

@@ -23,6 +23,9 @@ MARK = 0x6D367265  # "m6re": our files, among all of SQLite's
 VERSION = 1
 TIERS = 3  # of hints
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+READ_AT_ONCE = """SELECT (SELECT user_version FROM pragma_user_version),
+    (SELECT application_id FROM pragma_application_id), (SELECT COUNT(*) FROM sqlite_master)"""
+# one statement: read one by one, a file that another process is just making looks like a foreign one
 ASIDE = "`m6rec status` keeps it aside and begins a new one"
 SCHEMA = (
     """CREATE TABLE reports (
@@ -147,8 +150,8 @@ def _opened(file: Path, wait: float, *, look_through: bool) -> sqlite3.Connectio
 
 def _version(db: sqlite3.Connection, file: Path) -> int:
     """Of the format; 0 where nothing is in the file yet."""
-    (version,), (mark,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("user_version", "application_id"))
-    if mark != MARK and (version or db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]):
+    version, mark, tables = db.execute(READ_AT_ONCE).fetchone()
+    if mark != MARK and (version or tables):
         raise _DamagedError("a database of another program")
     if version > VERSION:
         raise StateError(

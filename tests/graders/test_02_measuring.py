@@ -102,20 +102,6 @@ def test_close_is_not_equal(answer, rows, at, kind):
 
 
 @points(1, AUC)
-@teaches("Comparing every click with every other row takes n² steps. Sorting needs n log n.")
-def test_grows_like_a_sort(answer):
-    spent = []
-    for rows in (6_000, 48_000):
-        labels, scores = np.arange(rows) % 2, np.arange(rows) * 7919 % 1000
-        spent.append(min(timeit.repeat(partial(answer.auc, labels, scores / 8), number=1, repeat=3)))
-        others, clicks = (np.bincount(scores[labels == x], minlength=1000) for x in (0, 1))
-        equals(answer.calls.value, clicks @ (np.cumsum(others) - others / 2) / (rows / 2) ** 2, f"AUC of {rows} rows")
-    ratio = spent[1] / spent[0]
-    took = f"8 times as many rows took {ratio:.0f} times as long, {spent[1]:.2f} s. With a sort it is about 10 times."
-    require(spent[1] < 0.15 or ratio < 16, took)
-
-
-@points(1, AUC)
 @teaches("A NaN sorts to one end and passes for the best or the worst score. Refuse it; and refuse unequal lengths.")
 @given(examples=10, rows=BOTH_KINDS)
 def test_what_has_no_order_is_refused(answer, rows):
@@ -123,6 +109,20 @@ def test_what_has_no_order_is_refused(answer, rows):
     equals(answer.auc(labels, scores), pairs(labels, scores), "AUC")
     refuses(answer.auc, labels, np.append(scores[:-1], nan), what="a NaN among the scores")
     refuses(answer.auc, labels, scores[:-1], what="fewer scores than labels")
+
+
+@points(1, AUC)
+@teaches("Comparing every click with every other row takes n² steps. Sorting needs n log n.")
+def test_grows_like_a_sort(answer):
+    spent = []
+    for rows in (6_000, 48_000):
+        labels, scores = np.arange(rows) % 3 // 2, np.arange(rows) * 7919 % 1000
+        spent.append(min(timeit.repeat(partial(answer.auc, labels, scores / 8), number=1, repeat=3)))
+        others, clicks = (np.bincount(scores[labels == x], minlength=1000) for x in (0, 1))
+        want = clicks @ (np.cumsum(others) - others / 2) / clicks.sum() / others.sum()
+        equals(answer.calls.value, want, f"AUC of {rows} rows")
+    took = f"8 times as many rows took {spent[1] / spent[0]:.0f} times as long, {spent[1]:.2f} s; a sort takes 10 times"
+    require(spent[1] < 0.15 or spent[1] < 16 * spent[0], took)
 
 
 # ---- 2. Grouped AUC --------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_only_pairs_within_a_user_count(answer, rows, shift):
 @points(1, GROUPED)
 @teaches("Users are any integers in any order: rows of one user need not stand together, and ids need not start at 0.")
 @hidden
-@given(examples=20, rows=SOME_USERS, ids=st.permutations([-7, 0, 3, 2**40]), order=st.randoms(use_true_random=False))
+@given(examples=20, rows=SOME_USERS, ids=st.permutations([-7, 0, 3, 2**30]), order=st.randoms(use_true_random=False))
 def test_any_ids_in_any_order(answer, rows, ids, order):
     rows = [*rows, (2, 1, 1), (3, 0, 2), (2, 0, 0), (3, 1, 1)]
     order.shuffle(rows)

@@ -27,7 +27,6 @@ from m6rec_mini.course.remote import Servers
 from m6rec_mini.course.sandbox import strongest
 
 NAMES = chapter_names()
-ROUNDS = [(name, number) for name in NAMES for number in range(3)]
 
 
 def read(part: str, name: str) -> Any:
@@ -118,14 +117,13 @@ def test_right_answers_pass_wrong_ones_are_named_and_cheats_are_caught(name: str
     assert problems == {question: [] for question in load(name).questions}
 
 
-def answers_in_turn(name: str, number: int) -> dict[str, str]:
-    """An answer on file for each question: wrong ones in the first rounds, then a right one."""
-    chosen = {}
-    for question in load(name).questions:
-        wrong = [answer.source for answer in on_file("wrong_answers", load(name)) if answer.question == question]
-        right = [answer.source for answer in on_file("right_answers", load(name)) if answer.question == question]
-        chosen[question] = (wrong[:2] + right[:1])[number]
-    return chosen
+def with_answer(name: str, question: str, source: str) -> Any:
+    """A learner's notebook in which one question is answered, by this code."""
+    notebook = read("exercises", name)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == question:
+            cell.source = source
+    return notebook
 
 
 def judge_cells(chapter: Chapter, question: str, cells: list[Cell]) -> Report:
@@ -136,21 +134,22 @@ def judge_cells(chapter: Chapter, question: str, cells: list[Cell]) -> Report:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "number"), ROUNDS)
-def test_check_grade_and_nbgrader_agree(name: str, number: int) -> None:
-    chapter, answers = load(name), answers_in_turn(name, number)
-    notebook = read("exercises", name)
-    for cell in notebook.cells:
-        marks = cell.metadata.get("nbgrader", {})
-        if marks.get("solution"):
-            cell.source = answers[marks["grade_id"]]
-    cells: list[Cell] = notebook_cells(nbformat.writes(notebook))  # type: ignore[no-untyped-call]
-    here = {question: judge_cells(chapter, question, cells).points for question in chapter.questions}
+@pytest.mark.parametrize("name", NAMES)
+def test_check_grade_and_nbgrader_agree_on_every_answer_on_file(name: str) -> None:
+    chapter, differ = load(name), []
     with Servers(strongest()) as servers:
-        reports, _ = grade_cells(cells, chapter, servers)
-    assert {report.question: report.points for report in reports} == here
-    write_outputs(notebook, {report.question: report for report in reports})
-    assert points_shown(notebook) == here
+        for answer in [*on_file("wrong_answers", chapter), *on_file("right_answers", chapter)]:
+            alone = Chapter(name, tuple(chapter.questions[answer.question]))
+            notebook = with_answer(name, answer.question, answer.source)
+            cells = notebook_cells(nbformat.writes(notebook))  # type: ignore[no-untyped-call]
+            here = judge_cells(chapter, answer.question, cells)
+            (there,), _ = grade_cells(cells, alone, servers)
+            write_outputs(notebook, {answer.question: there})
+            points = {here.points, there.points, points_shown(notebook)[answer.question]}
+            statuses = [[outcome.status for outcome in report.outcomes] for report in (here, there)]
+            if len(points) != 1 or statuses[0] != statuses[1]:
+                differ.append((answer.file.stem, points, statuses))
+    assert differ == []
 
 
 def test_hidden_laws_stay_hidden_in_every_card() -> None:

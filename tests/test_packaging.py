@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -62,6 +63,20 @@ def test_every_file_of_the_package_reaches_the_wheel() -> None:
     assert package / "py.typed" in shipped
     others = {file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts}
     assert {file for file in others if file.suffix != ".py"} == shipped
+
+
+def test_the_course_reaches_the_wheel(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assets = tmp_path / "m6rec_mini" / "course" / "assets"
+    for part, source in (("lessons", "lessons"), ("exercises", "exercises"), ("graders", "tests/graders")):
+        files = {
+            file.name for file in (ROOT / source).rglob("*[0-9][0-9]_*") if file.suffix in (".py", ".md", ".ipynb")
+        }
+        assert files
+        assert files == {file.name for file in (assets / part).rglob("*") if file.is_file()}
+    assert not list(assets.rglob("*solution*"))
 
 
 def test_all_that_ci_installs_is_pinned_to_a_version_that_pyproject_allows() -> None:

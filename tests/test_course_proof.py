@@ -63,11 +63,11 @@ def f(x: int = 0) -> int:
 
 
 def test_cheats_keep_the_shape_and_nothing_else() -> None:
-    value = {"a": np.ones((2, 3), np.float32), "b": (1, [2.5])}
+    value = {"a": np.ones((2, 3), np.float32), "b": (1, [2.5], "word")}
     out = filled(value, 0.0)
     assert out["a"].dtype == np.float32
     assert out["a"].sum() == 0
-    assert out["b"] == (0, [0.0])
+    assert out["b"] == (0, [0.0], "")
     assert EqualsEverything() == 3
 
 

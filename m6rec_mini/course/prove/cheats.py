@@ -84,7 +84,7 @@ def visible_examples(laws: Sequence[Law], namespace: dict[str, Any], name: str) 
 
 
 def filled(value: Any, with_: float) -> Any:
-    """The same containers and shapes, every number replaced."""
+    """The same containers and shapes, every number replaced, every word gone."""
     if isinstance(value, np.ndarray):
         return np.full_like(value, with_)
     if is_tensor(value):
@@ -93,6 +93,8 @@ def filled(value: Any, with_: float) -> Any:
         return value.dtype.type(with_)
     if isinstance(value, bool | int | float):
         return type(value)(with_)
+    if isinstance(value, str):
+        return ""
     if isinstance(value, list | tuple):
         return type(value)(filled(x, with_) for x in value)
     if isinstance(value, dict):

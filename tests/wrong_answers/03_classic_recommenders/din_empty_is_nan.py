@@ -1,0 +1,23 @@
+"""Divides by the sum of no odds at all where a history is empty."""
+
+import numpy as np
+
+QUESTION = "target_attention"
+REJECTED_BY = "test_empty_histories_are_zero"
+
+
+def target_attention(candidate, history, present, w1, b1, w2, b2, normalise=False):
+    e = np.where(present[..., None], history, 0).astype(history.dtype)
+    c = np.repeat(candidate[:, None], e.shape[1], axis=1)
+    units = np.maximum(np.concatenate([e, c, e - c, e * c], axis=-1) @ w1 + b1, 0)
+    scores = units @ w2 + b2
+    if normalise:
+        masked = np.where(present, scores, -np.inf)
+        top = masked.max(axis=1, keepdims=True, initial=-1e30)
+        odds = np.where(present, np.exp(masked - top), 0)
+        total = odds.sum(axis=1, keepdims=True)
+        weights = odds / total
+    else:
+        weights = np.where(present, scores, 0)
+    weights = weights.astype(history.dtype)
+    return (weights[:, :, None] * e).sum(axis=1), weights

@@ -1,0 +1,18 @@
+"""Turns counts into 0 and 1 first, as if how often did not matter."""
+
+import numpy as np
+
+QUESTION = "item_similarities"
+REJECTED_BY = "test_shrunk_cosines"
+
+
+def item_similarities(interactions, shrinkage=0.0):
+    if shrinkage < 0:
+        raise ValueError(f"shrinkage {shrinkage} is negative")
+    x = (interactions > 0).astype(float)
+    common = x.T @ x
+    lengths = np.sqrt(np.diag(common))
+    scale = np.outer(lengths, lengths) + shrinkage
+    out = np.where(scale > 0, common / np.maximum(scale, 1e-300), 0.0)
+    np.fill_diagonal(out, 0)
+    return out

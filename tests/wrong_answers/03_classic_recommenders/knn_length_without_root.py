@@ -1,0 +1,18 @@
+"""Divides by the squared lengths: forgets the root of the diagonal."""
+
+import numpy as np
+
+QUESTION = "item_similarities"
+REJECTED_BY = "test_two_items_by_hand"
+
+
+def item_similarities(interactions, shrinkage=0.0):
+    if shrinkage < 0:
+        raise ValueError(f"shrinkage {shrinkage} is negative")
+    x = interactions.astype(float)
+    common = x.T @ x
+    lengths = np.diag(common)
+    scale = np.outer(lengths, lengths) + shrinkage
+    out = np.where(scale > 0, common / np.maximum(scale, 1e-300), 0.0)
+    np.fill_diagonal(out, 0)
+    return out

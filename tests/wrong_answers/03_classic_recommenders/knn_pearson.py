@@ -1,0 +1,19 @@
+"""Takes the mean off each column: a correlation, not a cosine, and negative for items apart."""
+
+import numpy as np
+
+QUESTION = "item_similarities"
+REJECTED_BY = "test_two_items_by_hand"
+
+
+def item_similarities(interactions, shrinkage=0.0):
+    if shrinkage < 0:
+        raise ValueError(f"shrinkage {shrinkage} is negative")
+    x = interactions.astype(float)
+    x = x - x.mean(axis=0)
+    common = x.T @ x
+    lengths = np.sqrt(np.diag(common))
+    scale = np.outer(lengths, lengths) + shrinkage
+    out = np.where(scale > 0, common / np.maximum(scale, 1e-300), 0.0)
+    np.fill_diagonal(out, 0)
+    return out

@@ -1,0 +1,20 @@
+"""Weights of later tokens are zeroed after the softmax, so rows no longer add up to 1."""
+
+import numpy as np
+
+QUESTION = "cached_attention"
+REJECTED_BY = "test_one_pass_is_causal"
+
+
+def cached_attention(query, key, value, cache=None, parents=None):
+    if cache is not None:
+        keys, values = cache
+        if parents is not None:
+            keys, values = keys[parents], values[parents]
+        key, value = np.concatenate([keys, key], axis=1), np.concatenate([values, value], axis=1)
+    total, new = key.shape[1], query.shape[1]
+    scores = query @ key.swapaxes(1, 2) / query.shape[2] ** 0.5
+    visible = np.arange(total) <= np.arange(total - new, total)[:, None]
+    weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+    weights = weights / weights.sum(axis=2, keepdims=True) * visible
+    return weights @ value, (key, value)

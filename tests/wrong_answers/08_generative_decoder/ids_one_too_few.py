@@ -1,0 +1,20 @@
+"""Off by one the other way: the last number is refused although it is free."""
+
+import numpy as np
+
+QUESTION = "assign_ids"
+REJECTED_BY = "test_too_many_are_refused"
+
+
+def assign_ids(codes, spare):
+    if spare < 1:
+        raise ValueError(f"spare is {spare}; it must be at least 1")
+    used = {}
+    last = np.zeros((len(codes), 1), np.int64)
+    for row, code in enumerate(map(tuple, codes.tolist())):
+        number = used.get(code, 0)
+        if number >= spare - 1 > 0:
+            raise ValueError(f"row {row}: no number left for the codes {code}")
+        last[row] = number
+        used[code] = number + 1
+    return np.concatenate([codes.astype(np.int64), last], axis=1)

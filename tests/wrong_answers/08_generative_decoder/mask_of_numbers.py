@@ -1,0 +1,20 @@
+"""A mask of 0 and 1: `logits[mask]` then picks tokens 0 and 1, and `~mask` is -1 and -2."""
+
+import numpy as np
+
+QUESTION = "allowed_tokens"
+REJECTED_BY = "test_each_beam_has_its_row"
+
+
+def allowed_tokens(ids, prefixes, vocab):
+    if ids.size and (ids.min() < 0 or ids.max() >= vocab):
+        raise ValueError(f"tokens from {ids.min()} to {ids.max()} in a vocabulary of {vocab}")
+    written, levels = prefixes.shape[1], ids.shape[1]
+    if written > levels:
+        raise ValueError(f"a prefix of {written} tokens for IDs of {levels}")
+    allowed = np.zeros((len(prefixes), vocab), int)
+    if written < levels:
+        begins = (prefixes[:, None] == ids[:, :written]).all(axis=2)
+        beam, item = np.nonzero(begins)
+        allowed[beam, ids[item, written]] = 1
+    return allowed

@@ -1,0 +1,34 @@
+"""The cumulative sum runs over the vocabulary as it stands, not from the likeliest down."""
+
+import numpy as np
+
+QUESTION = "sampling_distribution"
+REJECTED_BY = "test_the_nucleus_includes_the_token_that_gets_there"
+
+
+def sampling_distribution(logits, temperature=1.0, top_k=None, top_p=None):
+    if not temperature >= 0:
+        raise ValueError(f"the temperature is {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k is {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p}")
+    order = np.broadcast_to(np.arange(logits.shape[-1]), logits.shape)
+    ranked = np.take_along_axis(logits, order, axis=-1)
+    if (ranked.max(axis=-1) == -np.inf).any():
+        raise ValueError("a row without an allowed token")
+    most = 1 if temperature == 0 else top_k
+    with np.errstate(over="ignore"):
+        ranked = (ranked - ranked.max(axis=-1, keepdims=True)) / (temperature or 1)
+    weights = np.exp(ranked)
+    if most is not None:
+        places = np.argsort(np.argsort(-logits, axis=-1, kind="stable"), axis=-1)
+        weights[places >= most] = 0
+    chances = weights / weights.sum(axis=-1, keepdims=True)
+    if top_p is not None and top_p < 1:
+        ahead = np.cumsum(chances, axis=-1) - chances
+        chances = np.where(ahead < top_p, chances, 0)
+        chances = chances / chances.sum(axis=-1, keepdims=True)
+    out = np.empty_like(chances)
+    np.put_along_axis(out, order, chances, axis=-1)
+    return out

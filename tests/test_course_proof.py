@@ -197,16 +197,17 @@ def test_the_command_prints_the_table_and_what_is_wrong(course: Path, capsys: py
 
 
 def test_numpy_questions_are_judged_without_torch() -> None:
-    """So that they also run where there is no torch: in a browser."""
+    """So that they also run where there is no torch: in a browser. Some chapters ask for modules, and say so."""
+    graders = {name: chapters.folder("graders") / f"test_{name}.py" for name in chapters.chapter_names()}
+    plain = [name for name, file in graders.items() if "import torch" not in file.read_text(encoding="utf-8")]
+    assert {"02_measuring", "07_multimodal_fusion", "11_long_tail_reinforcement"} <= set(plain)
     code = (
         "import sys\n"
-        "from m6rec_mini.course.chapters import chapter_names, load\n"
+        "from m6rec_mini.course.chapters import load\n"
         "from m6rec_mini.course.prove.proof import judged\n"
         "assert all(judged(load('02'), name, None).passed for name in load('02').questions)\n"
-        "found = [load(name) for name in chapter_names()]\n"
-        "print(len(found), 'torch' in sys.modules)\n"
+        "found = [load(name) for name in sys.argv[1:]]\n"
+        "print('torch' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    number, torch = done.stdout.split()
-    assert int(number) >= 3
-    assert torch == "False"
+    done = subprocess.run([sys.executable, "-c", code, *plain], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

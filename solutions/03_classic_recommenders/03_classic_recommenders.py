@@ -363,9 +363,8 @@ check("03_classic_recommenders.in_batch_softmax_loss")
 # %% [markdown]
 # Now your two answers become recommenders on the harness of `m6rec_mini`, beside its own baselines, in the
 # embedded world. Your similarities make an item-kNN. Your loss trains two towers: a history is a mean of its
-# items' vectors, recent ones first, and a candidate has a vector of its own. Look at the last column: it says how
-# popular
-# recommended items are (the mean number of their training events).
+# items' vectors, recent ones first, and a candidate has a vector of its own. Look at the last column: it says
+# how popular recommended items are (the mean number of their training events).
 
 # %% demo="in_batch_softmax_loss"
 with demo("item_similarities", "in_batch_softmax_loss"):
@@ -424,14 +423,14 @@ with demo("item_similarities", "in_batch_softmax_loss"):
             users = self.read(histories, self.tables.shape[1]) @ self.tables[0]
             return (users @ self.tables[1].T).astype(np.float32)
 
-    _split = leave_one_out(make_world(WorldConfig(items=400, users=250)).catalog.interactions)
+    _split = leave_one_out(make_world(WorldConfig(items=300, users=200)).catalog.interactions)
     _lines = [f"{'':26}HR@10  HR@50  popularity of what is shown"]
     for _ranker in (
         Popularity(),
         ItemKNN(ItemKNNConfig(half_lives=(5.0,))),
         _YourKNN(ItemKNNConfig(half_lives=(5.0,))),
-        BPRMF(BPRConfig(dim=32, epochs=15)),
-        SASRec(SASRecConfig(dim=32, layers=1, batch=32, epochs=6)),
+        BPRMF(BPRConfig(dim=32, epochs=10)),
+        SASRec(SASRecConfig(dim=32, layers=1, batch=32, epochs=3)),
         _TwoTowers("two towers, your loss", False),
         _TwoTowers("two towers, loss + logQ", True),
     ):

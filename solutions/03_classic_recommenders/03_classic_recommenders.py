@@ -90,7 +90,7 @@ with demo("item_similarities"):
 # `w0 + Σ_i w_i x_i + Σ_{i<j} (v_i · v_j) x_i x_j`, where `v_i` is row `i` of `v`.
 #
 # The double sum costs O(n² k). Rewrite it so that a row costs O(n k) in time *and* memory. The check has a
-# row of 100,000 features.
+# row of a million features.
 #
 # - `x` is `[batch, n]`: any numbers, not only 0 and 1, of floats or integers (8-bit ones too). The result is `[batch]`.
 # - A feature does not pair with itself.
@@ -145,7 +145,7 @@ with demo("fm_score"):
 #   `(W x)_i = Σ_j W_ij x_j`.
 #
 # `x0` and `x` are `[batch, n]`, `b` is `[n]`, and so is every row of the result. In the first version do not build
-# a matrix of `n · n` numbers: the check has `n = 100,000`. `ValueError` for any other shape of `w`. The batch may
+# a matrix of `n · n` numbers: the check has `n = 1,000,000`. `ValueError` for any other shape of `w`. The batch may
 # be empty.
 #
 # By hand: `x0 = [1, 2]`, `x = [3, -1]`, `b = [10, 20]`. With `w = [2, 1]`: `x · w = 5`, so

@@ -1,4 +1,4 @@
-"""Builds the matrix of all pairs: the numbers are right, but 100,000 features need 80 GB."""
+"""Builds the matrix of all pairs: the numbers are right, but a million features need 8 TB."""
 
 import numpy as np
 

@@ -164,8 +164,7 @@ with demo("receptive_field"):
 #   one, divided by the number `n` of values in a channel.
 # - In training the running statistics move towards those of the batch: `(1 - momentum) * running + momentum * batch`.
 #   There the variance is the **unbiased** one, divided by `n - 1`. PyTorch does the same. (Keras calls `1 - momentum`
-#   the
-#   momentum.)
+#   the momentum.)
 # - In evaluation `mean` and `var` are the running ones. They come back as they were, and an item gives the same result
 #   alone or in any batch.
 # - In training `ValueError` if a channel has fewer than two values. In evaluation any number will do, none included.
@@ -226,13 +225,11 @@ with demo("batch_norm"):
 # ## 4. Residual block
 #
 # Now PyTorch. `ResidualBlock(inputs, outputs, stride)` is the basic block of He and others (2016): two 3 × 3
-# convolutions,
-# each followed by batch norm, added to a shortcut.
+# convolutions, each followed by batch norm, added to a shortcut.
 #
 # - The branch is conv, norm, ReLU, conv, norm. The output is `relu(branch(x) + shortcut(x))`.
 # - `stride` belongs to the first convolution. Each convolution has padding 1 and no bias (the norm has one), so the
-#   side
-#   becomes `ceil(side / stride)`.
+#   side becomes `ceil(side / stride)`.
 # - The shortcut is `x` itself if it has the shape of the branch, that is if `inputs == outputs` and `stride == 1`.
 #   Otherwise, and only then, it is a 1 × 1 convolution with the stride and without bias, followed by batch norm.
 # - Call the parts `conv1`, `norm1`, `conv2`, `norm2`, and where there is a projection `project` and `project_norm`.
@@ -303,22 +300,20 @@ with demo("ResidualBlock"):
 # `masked_average_pool(features, sizes, side)` pools each item over its own part, as if there were no padding.
 #
 # - `features` is `(items, channels, height, width)`. `sizes` is `(items, 2)`, integers: how many rows and columns of
-#   the
-#   item's map are real. They stand in the upper left corner.
+#   the item's map are real. They stand in the upper left corner.
 # - What lies outside is padding. Whatever it holds, NaN included, changes nothing.
 # - The real part is cut into a grid of `side × side` cells, and each gives the mean of its values. With `side` 1
 #   that is *global average pooling*.
 # - Cell `i` of `side` covers the rows from `floor(i * rows / side)` up to, not including, `ceil((i + 1) * rows /
-#   side)`,
-#   with columns likewise. So cells are never empty, and where the number does not divide, neighbours share a row.
+#   side)`, with columns likewise. So cells are never empty, and where the number does not divide, neighbours share a
+#   row.
 # - An item with no rows or no columns has nothing to say: zeros.
 # - `ValueError` if `side` is below 1, if `sizes` has not the shape `(items, 2)`, or if a size is negative or larger
-#   than
-#   the map.
+#   than the map.
 #
-# By hand: a map of `[[1, 2, 3], [4, 5, 6], [9, 9, 9]]` of size `(2, 3)`. Its mean is `21 / 6 = 3.5`. With `side` 2
-# the rows
-# are cut into 0 and 1; three columns into 0-1 and 1-2, both with the middle. The cells are `[[1.5, 2.5], [4.5, 5.5]]`.
+# By hand: a map of `[[1, 2, 3], [4, 5, 6], [9, 9, 9]]` of size `(2, 3)`. Its mean is `21 / 6 = 3.5`. With `side` 2 the
+# rows are cut into 0 and 1; three columns into 0-1 and 1-2, both with the middle. The cells are `[[1.5, 2.5], [4.5,
+# 5.5]]`.
 
 
 # %% answer="masked_average_pool"
@@ -414,10 +409,8 @@ def pool_in_the_recommender() -> None:
         with torch.no_grad():
             before = encoder(pixels)
         plain, encoder.net[-1] = encoder.net[-1], YourPool()
-        print(
-            f"{image}: whole pictures, largest difference to the reference "
-            f"{(tokens(encoder, pixels) - before).abs().max():.1g}"
-        )
+        apart = (tokens(encoder, pixels) - before).abs().max()
+        print(f"{image}: whole pictures, largest difference to the reference {apart:.1g}")
         sizes = np.random.default_rng(0).integers(12, 33, size=(64, 2))
         padded, alone = torch.zeros_like(pixels), []
         for n, (rows, columns) in enumerate(sizes):
@@ -438,3 +431,6 @@ def pool_in_the_recommender() -> None:
 
 with demo("masked_average_pool"):
     pool_in_the_recommender()
+    print(
+        "What your pooling leaves comes from the layers before: group norm averages over the padding. See the lesson."
+    )

@@ -91,8 +91,7 @@ CONV = Question(
     hints=(
         "Do one output number first: which pixels, which weights, how many sums? Then the loops around it.",
         "Set the zeros around the picture first. Result (y, x) then looks at the window that starts at (y · stride, "
-        "x · stride). Multiply it with a kernel, sum over channels, rows and columns. Count the windows by "
-        "the formula.",
+        "x · stride). Multiply it with a kernel, sum over channels, rows and columns. The formula counts the windows.",
         "Check, pad the last two axes, make an array of zeros for the result, loop over y and x: cut the window "
         "(items, channels, rows, columns), and sum its products with each kernel over the last three axes. Or take all "
         "windows at once by sliding_window_view, every stride-th of them. The bias needs two more axes behind it.",
@@ -308,15 +307,12 @@ NORM = Question(
     "Batch norm",
     section="norm",
     hints=(
-        "Two modes, and in each two questions: whose mean and variance normalise, and what happens to the "
-        "running ones.",
+        "Two modes, two questions in each: whose mean and variance normalise, and what becomes of the running ones?",
         "Mean and variance per channel: over every axis but axis 1, however many there are. One variance divides by n, "
         "for the output; another by n - 1, for the running statistics.",
         "axes = all but 1. In training take mean and variance over axes, normalise by the biased one, and mix "
-        "n / (n - 1) "
-        "times it into the running one with weight momentum. Reshape everything of shape (channels,) to "
-        "(channels, 1, …, "
-        "1) with ndim - 2 ones before it meets x. eps stands under the root.",
+        "n / (n - 1) times it into the running one with weight momentum. Reshape all of shape (channels,) to "
+        "(channels, 1, …, 1) with ndim - 2 ones before it meets x. eps stands under the root.",
     ),
     forbidden=(*LIBRARIES, ".batch_norm"),
 )
@@ -458,13 +454,11 @@ BLOCK = Question(
     section="residual",
     hints=(
         "Write the two ways through the block beside each other. Their shapes must agree where they meet.",
-        "The branch is conv1, norm1, ReLU, conv2, norm2. ReLU comes once more, after the sum. The shortcut is "
-        "the input, "
-        "or project and project_norm where channels or sides change.",
+        "The branch is conv1, norm1, ReLU, conv2, norm2. ReLU comes once more, after the sum. The shortcut is the "
+        "input, or project and project_norm where channels or sides change.",
         "3 x 3 convolutions with padding 1, bias=False; stride in conv1 and in project, which is 1 x 1. Fill "
-        "norm2.weight "
-        "with zeros in __init__. Make project and project_norm only if inputs != outputs or stride != 1. Do not use "
-        "in-place operations on x.",
+        "norm2.weight with zeros in __init__. Make project and project_norm only if inputs != outputs or stride != 1. "
+        "Do not use in-place operations on x.",
     ),
     forbidden=("torchvision", "torch.hub", "timm"),
     seconds=20.0,
@@ -680,10 +674,9 @@ POOL = Question(
         "Solve it for one item, with its own rows and columns, as if the padding had been cut off. Then loop.",
         "A cell is a block of rows by a block of columns. Both ends come from the item's own size, by whole-number "
         "division, the start rounded down and the end rounded up. Then take the plain mean of the block.",
-        "Check the sizes. Start with zeros of shape (items, channels, side, side). For each item that has "
-        "rows and columns, "
-        "for each i and j: rows from i·rows // side to ceil((i+1)·rows / side), columns likewise, mean over both axes. "
-        "ceil(a / b) is -(-a // b).",
+        "Check the sizes. Start with zeros of shape (items, channels, side, side). For each item that has rows and "
+        "columns, for each i and j: rows from i·rows // side to ceil((i+1)·rows / side), columns likewise, mean over "
+        "both axes. ceil(a / b) is -(-a // b).",
     ),
     forbidden=(*LIBRARIES, ".adaptive_avg_pool2d", ".AdaptiveAvgPool2d"),
     draw=draw_pool,

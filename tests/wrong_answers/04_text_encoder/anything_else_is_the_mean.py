@@ -1,0 +1,22 @@
+"""Takes the mean for any name that it does not know, so a typing error is a model of its own."""
+
+import numpy as np
+
+QUESTION = "pool"
+REJECTED_BY = "test_other_ways_are_refused"
+
+
+def pool(states, real, how):
+    if how == "mean":
+        count = np.maximum(real.sum(axis=1, keepdims=True), 1).astype(states.dtype)
+        return np.where(real[..., None], states, 0).sum(axis=1) / count
+    if how == "max":
+        best = np.where(real[..., None], states, -np.inf).max(axis=1, initial=-np.inf)
+        return np.where(real.any(axis=1)[:, None], best, 0)
+    if how == "last":
+        out = np.zeros((len(states), states.shape[2]), states.dtype)
+        for row, (each, there) in enumerate(zip(states, real, strict=True)):
+            if there.any():
+                out[row] = each[np.flatnonzero(there)[-1]]
+        return out
+    return pool(states, real, "mean")

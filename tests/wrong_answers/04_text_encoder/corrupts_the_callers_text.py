@@ -1,0 +1,20 @@
+"""Writes into the tokens that it was given. After some epochs the data set consists of masks."""
+
+import numpy as np
+
+QUESTION = "corrupt"
+REJECTED_BY = "test_chance_comes_from_rng"
+
+
+def corrupt(tokens, vocab, special, mask_id, rate, rng):
+    if not 0 <= rate <= 1:
+        raise ValueError("the rate must lie from 0 to 1")
+    words = np.array([n for n in range(vocab) if n != mask_id and n not in special])
+    chosen = np.isin(tokens, words) & (rng.random(tokens.shape) < rate)
+    kind = rng.random(tokens.shape)
+    other = words[rng.integers(len(words), size=tokens.shape)]
+    read, labels = tokens, np.where(chosen, tokens, -100)
+    read[chosen & (kind < 0.8)] = mask_id
+    swap = chosen & (kind >= 0.8) & (kind < 0.9)
+    read[swap] = other[swap]
+    return read, labels

@@ -1,0 +1,29 @@
+"""Takes whatever pair `Counter.most_common` names first: among ties that is the one met first."""
+
+from collections import Counter
+
+QUESTION = "learn_merges"
+REJECTED_BY = "test_ties_go_to_the_smallest"
+
+
+def learn_merges(word_counts, merges):
+    if merges < 0:
+        raise ValueError("merges must not be negative")
+    words = {word: list(word) for word in word_counts}
+    learnt = []
+    for _ in range(merges):
+        counts = Counter()
+        for word, tokens in words.items():
+            for pair in zip(tokens, tokens[1:], strict=False):
+                counts[pair] += word_counts[word]
+        if not counts or max(counts.values()) < 2:
+            break
+        best = counts.most_common(1)[0][0]
+        learnt.append(best)
+        for word, tokens in words.items():
+            at = 0
+            while at < len(tokens) - 1:
+                if (tokens[at], tokens[at + 1]) == best:
+                    tokens[at : at + 2] = ["".join(best)]
+                at += 1
+    return learnt

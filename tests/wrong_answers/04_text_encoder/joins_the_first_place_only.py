@@ -1,0 +1,28 @@
+"""Joins a pair once in each word, though it may stand there several times."""
+
+from collections import Counter
+
+QUESTION = "learn_merges"
+REJECTED_BY = "test_small_vocabularies"
+
+
+def learn_merges(word_counts, merges):
+    if merges < 0:
+        raise ValueError("merges must not be negative")
+    words = {word: list(word) for word in word_counts}
+    learnt = []
+    for _ in range(merges):
+        counts = Counter()
+        for word, tokens in words.items():
+            for pair in zip(tokens, tokens[1:], strict=False):
+                counts[pair] += word_counts[word]
+        if not counts or max(counts.values()) < 2:
+            break
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        learnt.append(best)
+        for word, tokens in words.items():
+            for at in range(len(tokens) - 1):
+                if (tokens[at], tokens[at + 1]) == best:
+                    tokens[at : at + 2] = ["".join(best)]
+                    break
+    return learnt

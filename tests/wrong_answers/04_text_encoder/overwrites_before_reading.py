@@ -1,0 +1,19 @@
+"""Writes the new first coordinate and then computes the second from it."""
+
+import numpy as np
+
+QUESTION = "rotary"
+REJECTED_BY = "test_turns_by_hand"
+
+
+def rotary(x, positions, base=10_000.0):
+    dim = x.shape[-1]
+    if dim % 2:
+        raise ValueError("dim must be even")
+    speeds = base ** (-np.arange(0, dim, 2) / dim)
+    angles = np.asarray(positions)[..., None] * speeds
+    cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype)
+    out = x.copy()
+    out[..., ::2] = out[..., ::2] * cos - out[..., 1::2] * sin
+    out[..., 1::2] = out[..., ::2] * sin + out[..., 1::2] * cos
+    return out
